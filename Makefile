@@ -1,0 +1,64 @@
+# Every target makes its own .venv from pyproject.toml and the exact versions in constraints.txt.
+# Choose the interpreter with PYTHON=..., pass arguments on with ARGS="...".
+
+NEEDED  := (3, 11)
+PYTHON  ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11 python,$(shell \
+             $(p) -c 'import sys; sys.exit(sys.version_info < $(NEEDED))' 2>/dev/null && echo $(p))) python3)
+VENV    := .venv
+BIN     := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV     := $(VENV)/.dev-installed
+ARGS    ?=
+
+# As environment variables, the constraints also bind what pip installs in order to build (old and new pip in turn).
+PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+              PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint bench soak clean $(VENV)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(RUNTIME) ## three devices part, write, meet again (ARGS="--input FILE" for your own export)
+	@$(BIN)/aico-crdt demo $(ARGS)
+
+test: $(DEV) ## every test, on two cores
+	$(BIN)/python -m pytest tests property_tests -n 2 --dist worksteal --durations=10 $(ARGS)
+
+lint: $(DEV) ## ruff, strict types, import direction, house rules
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m tools.check_imports
+	$(BIN)/python -m tools.check_house
+
+bench: $(DEV) ## measure, and write bench/results.json (ARGS="NAME --quick")
+	$(BIN)/python -m bench $(ARGS)
+
+soak: $(DEV) ## run for long, under faults
+	$(BIN)/python -m bench.soak $(ARGS)
+
+clean: ## remove .venv, caches and builds
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): $(DEV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < $(NEEDED))' 2>/dev/null || { \
+	  echo "aico-crdt needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) (once)"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) with the tools for development (once)"
+	@$(PIP_INSTALL) --editable '.[all,dev]' || { \
+	  echo "If hnswlib failed to build: it needs a C++ compiler and Python's headers (g++, python3-dev)." >&2; exit 1; }
+	@touch $(RUNTIME) $@
