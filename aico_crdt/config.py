@@ -53,7 +53,7 @@ class Config:
     # --- store
 
     # LMDB reserves addresses, not disk: the file is sparse and grows with the data. Growing the map while
-    # other processes use it is unsafe, so it starts beyond what a household writes; 32-bit has no room for more.
+    # other processes use it is unsafe, so it starts beyond what a household writes; 32-bit has less room.
     map_size_bytes: int = _whole(64 * GIB if _ON_64_BIT else GIB, 16 * MIB, 16 * TIB)
     # Held back from ordinary writes so that a full map still takes forgets and receipts.
     reserve_bytes: int = _whole(8 * MIB, MIB, GIB)
@@ -104,8 +104,8 @@ class Config:
     heartbeat_timeout_ms: int = _whole(45_000, 200, 7_200_000)
     # libzmq's 30 s holds a socket for whoever connects and says nothing; CURVE takes three small messages.
     handshake_timeout_ms: int = _whole(10_000, 100, 120_000)
-    # After closing, unsent frames are given this long; libzmq would wait forever. What was not acknowledged is
-    # sent again, so nothing is lost.
+    # After closing, unsent frames are given this long; libzmq would wait forever. What was not
+    # acknowledged is sent again, so nothing is lost.
     linger_ms: int = _whole(500, 0, 60_000)
     # Redial waits double between these bounds, with jitter, so that a restarted hub is not stormed.
     redial_min_ms: int = _whole(250, 10, 60_000)
