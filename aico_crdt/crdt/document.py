@@ -7,7 +7,8 @@ Root map ``r``, one key a slot::
 
     *@<writer>                  the record as born: [stamp, {field: value}]
     <field>@<writer>            a later edit:       [stamp, value] or [stamp, value, seen]
-    <field>/<element>@<writer>  membership of an element in an add-wins set: [stamp, true]
+    <field>/<element>@<writer>  membership of an element in an add-wins set: [stamp, true],
+                                or [stamp, false] or [stamp, false, seen] where a birth lists it
 
 A writer sets only keys that end in its own name, and deletes the keys of others that it has seen (observed
 remove), so each key is written by one client and rewriting it does not grow the document. ``seen`` lists the
@@ -131,18 +132,15 @@ class Document:
 
     def set(self, field: str, value: Any, hlc: int) -> None:
         """Write a register: replaces every value of `field` seen here, and none written concurrently."""
-        encoded = [clock.to_text(hlc), values.plain(value)]
+        encoded: list[Any] = [clock.to_text(hlc), values.plain(value)]
         key = self._key(check_field(field))
         prefix = field + "@"
         with self._writing() as txn:
             root = self._yrs.root
-            keys = _keys(txn, root)
-            if self._derived:
-                encoded.append(sorted(k[2:] for k in keys if k.startswith("*@") and _WRITER.fullmatch(k[2:])))
-            for other in keys:
+            for other in self._yrs.keys(txn):
                 if other != key and other.startswith(prefix):
                     root.remove(txn, other)
-            root.insert(txn, key, encoded)
+            root.insert(txn, key, self._with_seen(encoded))
 
     def add(self, field: str, element: str, hlc: int) -> None:
         """Add `element` to an add-wins set. Adding it again renews it against a concurrent discard."""
@@ -155,15 +153,23 @@ class Document:
     def discard(self, field: str, element: str, hlc: int) -> None:
         """Remove `element` as far as it was seen here; one that is added concurrently stays.
 
-        A removal leaves no value behind, so `hlc` is checked like every stamp but not kept.
+        Only where the record as born lists the element, a slot that says false is left behind.
         """
-        clock.to_text(hlc)
-        prefix = member(field, element) + "@"
+        name = member(field, element)
+        stamp = clock.to_text(hlc)
+        key = self._key(name)
+        prefix = name + "@"
+        born = any(
+            slot.name == BORN and type(slot.value.get(field)) is list and element in slot.value[field]
+            for slot in self.slots()
+        )
         with self._writing() as txn:
             root = self._yrs.root
-            for key in _keys(txn, root):
-                if key.startswith(prefix) and len(key) == len(prefix) + WRITER_CHARS:
-                    root.remove(txn, key)
+            for other in self._yrs.keys(txn):
+                if other.startswith(prefix) and len(other) == len(key) and not (born and other == key):
+                    root.remove(txn, other)
+            if born:
+                root.insert(txn, key, self._with_seen([stamp, False]))
 
     def increment(self, field: str, amount: int, hlc: int) -> None:
         """Add `amount`, which may be negative, to this writer's own total of a counter.
@@ -268,7 +274,7 @@ class Document:
         if self._slots is None:
             with self._yrs as txn:
                 root = self._yrs.root
-                entries = [(key, root.get(txn, key)) for key in _keys(txn, root)]
+                entries = [(key, root.get(txn, key)) for key in self._yrs.keys(txn)]
             found = [slot for key, raw in entries if (slot := _slot(key, raw)) is not None]
             found.sort(key=_name_and_writer)
             self._malformed = len(entries) - len(found)
@@ -307,6 +313,14 @@ class Document:
 
     def _key(self, name: str) -> str:
         return f"{name}@{self._writer}"
+
+    def _with_seen(self, encoded: list[Any]) -> list[Any]:
+        """`encoded`, and the births seen here if there may be several."""
+        if self._derived:
+            with self._yrs as txn:
+                names = [key[2:] for key in self._yrs.keys(txn) if key.startswith("*@")]
+            encoded.append(sorted(name for name in names if _WRITER.fullmatch(name)))
+        return encoded
 
     def _writing(self) -> _Yrs:
         self._yrs.listen()
@@ -352,6 +366,9 @@ class _Yrs:
     def text(self, txn: Transaction) -> Text:
         return self.doc.get_or_insert_text(txn, _TEXT)
 
+    def keys(self, txn: Transaction) -> list[str]:
+        return list(self.root.keys(txn))  # type: ignore[attr-defined]  # missing in pycrdt's stub
+
     def listen(self) -> None:
         """Keep the updates of later commits. The callback knows only the list: no cycle through Rust."""
         if self._subscription is None:
@@ -386,10 +403,6 @@ class _Yrs:
         self._txn = None
 
 
-def _keys(txn: Transaction, root: Map) -> list[str]:
-    return list(root.keys(txn))  # type: ignore[attr-defined]  # missing in pycrdt's stub
-
-
 def check_field(field: str) -> str:
     """`field` itself, if it can name a field: ``[a-z][a-z0-9_]{0,63}``.
 
@@ -397,7 +410,7 @@ def check_field(field: str) -> str:
         InvalidValue: otherwise.
     """
     if type(field) is not str or not _FIELD.fullmatch(field):
-        raise InvalidValue("A field is named by a small letter and up to 63 small letters, digits or underscores.")
+        raise InvalidValue("A field's name is a small letter and up to 63 small letters, digits or _.")
     return field
 
 
@@ -443,8 +456,8 @@ def _check_slot(name: str, value: Any, seen: tuple[str, ...] | None) -> None:
     field, slash, element = name.partition("/")
     if slash:
         member(field, element)
-        if value is not True or seen is not None:
-            raise InvalidValue("A set's slot holds true.")
+        if type(value) is not bool or (value and seen is not None):
+            raise InvalidValue("A set's slot holds true, or false and the births it saw.")
     elif name != BORN:
         check_field(name)
     elif type(value) is not dict or seen is not None:

@@ -1,10 +1,10 @@
 """Multi-value register by observed remove, and the folds that turn its slots into what a reader sees.
 
-A write deletes the slots its author has seen and sets its own (observed remove without tombstones: Bieniusa et
-al., *An optimized conflict-free replicated set*, 2012), so writes that did not know of each other stay side by
-side. Specification, over operations and their causal pasts: the live values of a field are its writes that no
-other write of it has in its past; a birth counts until some write of the field has it in its past or, in a
-document that is born once, until there is any.
+A write deletes the slots its author has seen and sets its own (observed remove without tombstones: Bieniusa
+et al., *An optimized conflict-free replicated set*, 2012), so writes that did not know of each other stay
+side by side. Specification, over operations and their causal pasts: the live values of a field are its writes
+that no other write of it has in its past; a birth counts until some write of the field has it in its past or,
+in a document that is born once, until there is any.
 
 Everything here is pure and does not depend on the order of the slots.
 """
@@ -139,8 +139,8 @@ class Register:
     def of_parts(cls, name: str, edits: Sequence[Slot], births: Sequence[Slot]) -> Register:
         """The register out of its own slots and the births.
 
-        A document that is born once writes no `seen`, and any edit replaces the birth. In one that may be born
-        more than once a birth stays live until an edit has seen it.
+        A document that is born once writes no `seen`, and any edit replaces the birth. In one that may be
+        born more than once a birth stays live until an edit has seen it.
         """
         live = [Candidate(s.value, s.hlc, s.writer, False) for s in edits]
         blind = [s for s in edits if s.seen is None]
