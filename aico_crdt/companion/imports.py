@@ -8,14 +8,15 @@ never what stands there.
 Both yield as they read, so an error may come after good records: whoever wants all or nothing reads to the
 end first.
 
-Our own format is one JSON object a line. The first is the header ``{"format": "aico-crdt/export", "version":
-1}``, which may carry ``created_at``, ``note`` and ``records`` (how many follow; a file cut between two lines
-is then noticed). Each further line is ``{"kind", "fields"}`` with ``id``, ``device`` and ``subject`` where
-the kind has them; ``subject`` becomes a field.
+Our own format is one JSON object a line. The first is the header
+``{"format": "aico-crdt/export", "version": 1}``, which may carry ``created_at``, ``note`` and ``records``
+(how many follow; a file cut between two lines is then noticed). Each further line is ``{"kind", "fields"}``
+with ``id``, ``device`` and ``subject`` where the kind has them; ``subject`` becomes a field.
 
 ChatGPT's is undocumented; as observed in exports of 2023 to 2025 it is a list of conversations, each a tree
 of nodes (``mapping``) of which ``current_node`` names the leaf last seen. Times are seconds as floats, or
-null."""
+null.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ _HALLMARKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One thing read from an export: its kind, its public id and device where stated, its fields as they were."""
+    """One thing read from an export: its kind, its id and device where stated, its fields as they were."""
 
     kind: str
     id: str | None
