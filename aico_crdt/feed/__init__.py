@@ -7,6 +7,9 @@ or disk.
 `entry`         header + signature + items; writing, reading, proving
 `causality`     what must be applied before an entry
 `run`           consecutive entries of one feed, as they travel
+`fork`          proof that a device signed two entries for one place
+`hold`          what waits, within quotas
+`manifest`      what a collection holds at some heads, instead of its history
 `packing`       strict MessagePack
 ==============  ====================================================================
 """
@@ -23,31 +26,61 @@ from aico_crdt.feed.entry import (
     verify_run,
     write_entry,
 )
+from aico_crdt.feed.fork import ForkProof, decode_fork, encode_fork, is_fork, prove_fork, verify_fork, winner
 from aico_crdt.feed.header import GENESIS, Erase, FeedId, Head, Header, ItemRef, decode_header
+from aico_crdt.feed.hold import Awaited, HoldLimits, HoldQueue, Waiting, awaited_head
 from aico_crdt.feed.item import Operation, open_item
+from aico_crdt.feed.manifest import (
+    DocumentState,
+    Manifest,
+    Tombstone,
+    decode_manifest,
+    encode_manifest,
+    verify_manifest,
+    write_manifest,
+)
 from aico_crdt.feed.run import Run, cut, decode_run, encode_run
 
 __all__ = [
-    "GENESIS",
+    "Awaited",
+    "DocumentState",
     "Entry",
     "Erase",
     "FeedId",
+    "ForkProof",
+    "GENESIS",
     "Head",
     "Header",
+    "HoldLimits",
+    "HoldQueue",
     "ItemRef",
+    "Manifest",
     "Operation",
     "Run",
+    "Tombstone",
+    "Waiting",
+    "awaited_head",
     "check_items",
     "cut",
     "decode_entry",
+    "decode_fork",
     "decode_header",
+    "decode_manifest",
     "decode_run",
     "deps_since",
     "encode_entry",
+    "encode_fork",
+    "encode_manifest",
     "encode_run",
+    "is_fork",
     "missing",
     "open_item",
+    "prove_fork",
     "verify_entry",
+    "verify_fork",
+    "verify_manifest",
     "verify_run",
+    "winner",
     "write_entry",
+    "write_manifest",
 ]

@@ -108,7 +108,12 @@ def _walk(raw: bytes, max_depth: int, max_elements: int, what: str) -> None:
             position += 1
             if leads == _REFUSED:
                 raise Malformed(f"{what} uses a type of MessagePack that is not accepted.")
-            count = int.from_bytes(raw[position : position + width], "big") if width else code & 15
+            if width == 0:
+                count = code & 15
+            elif width == 1:
+                count = raw[position]
+            else:
+                count = int.from_bytes(raw[position : position + width], "big")
             position += width
             if leads == _SIZED:
                 position += count
