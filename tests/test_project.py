@@ -160,7 +160,7 @@ GOOD = {
     "sync/session.py": "from aico_crdt.feed.entry import Entry\nfrom aico_crdt.config import Config\n",
     "companion/memory.py": "from aico_crdt.store import x\nfrom aico_crdt import samples\n",
     "mesh/link.py": "import zmq.asyncio, time\nfrom aico_crdt.sync import session\n",
-    "cli/main.py": "import click, rich.table\nfrom aico_crdt.mesh import node\nfrom aico_crdt.samples import x\n",
+    "cli/main.py": "import click, rich\nfrom aico_crdt.mesh import node\nfrom aico_crdt import samples\n",
 }
 
 
@@ -270,6 +270,7 @@ def test_each_breach_of_a_house_rule_is_found(name: str, text: str, expected: st
     [
         ("docs/a.md", "~/work/x, ./home/x, https://example.org/work/x and /usr/bin/env\n"),
         ("tests/a.py", "x = 1\n" * 1000),
+        ("aico_crdt/a.py", "x = 1\n" * 600),
         ("aico_crdt/a.py", 'log.info("wrote %d", 3)\nmath.log(x)\nself.info(x)\n'),
         ("a.bin", "\0 " + HOST),
     ],
@@ -280,3 +281,10 @@ def test_what_keeps_the_house_rules_passes(name: str, text: str, tmp_path: Path)
 
 def test_the_tree_keeps_the_house_rules() -> None:
     assert check_house.problems(ROOT) == []
+
+
+def test_without_git_the_house_rules_look_at_all_but_hidden_files(tmp_path: Path) -> None:
+    for name in (".venv/a.md", "x/__pycache__/a.md", "y.egg-info/a.md", ".ci/run", "docs/a.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(HOST)
+    assert [line.split(":")[0] for line in check_house.problems(tmp_path)] == [".ci/run", "docs/a.md"]

@@ -34,12 +34,13 @@ LOGGERS: Final = frozenset({"log", "logger", "logging", "_log", "_logger", "LOG"
 
 
 def tracked(root: Path) -> list[Path]:
-    """The files git knows under `root`; all of them where there is no git."""
+    """The files git knows under `root`; where there is no git, all but caches and hidden ones."""
     listed = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True, check=False)
     if listed.returncode == 0:
         found = (root / name.decode() for name in listed.stdout.split(b"\0") if name)
     else:
-        found = (p for p in root.rglob("*") if not any(part.startswith(".venv") for part in p.parts))
+        hidden = re.compile(r"(?:^|/)(?:\.(?!ci/)|__pycache__/|[^/]+\.egg-info/)")
+        found = (path for path in root.rglob("*") if not hidden.search(path.relative_to(root).as_posix()))
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
@@ -56,14 +57,14 @@ def problems(root: Path) -> list[str]:
 
 
 def _breaches(name: str, text: str) -> Iterator[tuple[int, str]]:
-    lines = text.split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):
         for pattern, what in PATTERNS:
             if pattern.search(line):
                 yield number, what
     if name.startswith("aico_crdt/") and name.endswith(".py"):
-        if len(lines) > MAX_LINES:
-            yield MAX_LINES, f"{len(lines)} lines; over {MAX_LINES} it holds more than one concept: split it"
+        count = len(text.splitlines())
+        if count > MAX_LINES:
+            yield MAX_LINES, f"{count} lines; over {MAX_LINES} it holds more than one concept: split it"
         yield from _built_log_messages(ast.parse(text))
 
 
