@@ -361,6 +361,19 @@ def test_foreign_files_are_refused_by_name(data: bytes, named: str) -> None:
         chatgpt(data)
 
 
+def test_a_head_cut_through_a_character_is_still_text() -> None:
+    for cut in range(OURS.index(b"\n"), len(OURS)):
+        assert detect(OURS[:cut]) == "jsonl"
+    titled = json.dumps([{"title": "🥞" * 9, "mapping": {}}], ensure_ascii=False).encode()
+    title_end = titled.index(b'", "mapping')
+    for cut in range(title_end - 8, title_end):
+        with pytest.raises(Malformed, match="JSON of another kind"):
+            detect(titled[:cut])
+    late = json.dumps([{"mapping": {}, "title": "🥞" * 9}], ensure_ascii=False).encode()
+    for cut in range(late.index(b"title") + 10, late.index(b"title") + 30):
+        assert detect(late[:cut]) == "chatgpt"
+
+
 def test_each_reader_refuses_the_others_format() -> None:
     with pytest.raises(Malformed, match="a ChatGPT export"):
         ours(json.dumps(json.loads(CHATGPT)).encode())

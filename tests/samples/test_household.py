@@ -157,7 +157,7 @@ def test_memories_are_whole_and_in_range() -> None:
         assert fields.get("privacy") in (None, "public", "family", "private")
         assert fields["updated_at"] >= fields["created_at"]
     privacies = Counter(m["fields"].get("privacy") for m in of("memory"))
-    assert {None, "family", "private"} <= privacies.keys()
+    assert {None, "public", "family", "private"} == privacies.keys()
     # (namespace, about, key) names one memory.
     check_unique(f"{m['namespace']}/{m['about']}/{m['key']}" for m in (r["fields"] for r in of("memory")))
 
