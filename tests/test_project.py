@@ -271,7 +271,7 @@ def test_each_breach_of_a_house_rule_is_found(name: str, text: str, expected: st
         ("docs/a.md", "~/work/x, ./home/x, https://example.org/work/x and /usr/bin/env\n"),
         ("tests/a.py", "x = 1\n" * 1000),
         ("aico_crdt/a.py", "x = 1\n" * 600),
-        ("aico_crdt/a.py", 'log.info("wrote %d", 3)\nmath.log(x)\nself.info(x)\n'),
+        ("aico_crdt/a.py", 'log.info("wrote %d", 3)\nlog.log(10, "at %d", 3)\nmath.log(x)\nself.info(x)\n'),
         ("a.bin", "\0 " + HOST),
     ],
 )
