@@ -11,9 +11,9 @@ space                   read by             holds
 ======================  ==================  ========================================================
 
 A space has a *tag key*, which names its collections and documents in clear without saying what they are, and
-a *key*, under which items are sealed. Tags stay the same for as long as the space does, keys may change: `keys`
-holds every epoch's key by its id, `key` is the one to write under. (Rotation comes later; each space has one
-epoch so far.)
+a *key*, under which items are sealed. Tags stay the same for as long as the space does, keys may change:
+`keys` holds every epoch's key by its id, `key` is the one to write under. (Rotation comes later; each space
+has one epoch so far.)
 """
 
 from __future__ import annotations

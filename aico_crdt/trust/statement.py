@@ -8,9 +8,9 @@
     keys = [[space, sealed box], …]
 
 as msgpack. Longer arrays are a later minor form: what is beyond is ignored here and survives, because entries
-are kept as bytes. A type, or a trust level, that this release does not know decodes to :class:`Unknown`: kept and
-relayed, but it changes nothing (a device whose trust one cannot read is no member). Which statements count is
-decided by :mod:`aico_crdt.trust.family` alone.
+are kept as bytes. A type, or a trust level, that this release does not know decodes to :class:`Unknown`: kept
+and relayed, but it changes nothing (a device whose trust one cannot read is no member). Which statements
+count is decided by :mod:`aico_crdt.trust.family` alone.
 """
 
 from __future__ import annotations
