@@ -82,7 +82,7 @@ class Document:
     def __init__(self, yrs: _Yrs, writer: str, derived: bool) -> None:
         """Use :meth:`new` or :meth:`load`."""
         self._yrs = yrs
-        self._writer = check_writer(writer)
+        self.writer = check_writer(writer)
         self._derived = derived
         self._slots: list[Slot] | None = None
         self._text: str | None = None
@@ -312,7 +312,7 @@ class Document:
     # Inside
 
     def _key(self, name: str) -> str:
-        return f"{name}@{self._writer}"
+        return f"{name}@{self.writer}"
 
     def _with_seen(self, encoded: list[Any]) -> list[Any]:
         """`encoded`, and the births seen here if there may be several."""
