@@ -9,8 +9,8 @@ varstring   varuint of the length in bytes, then UTF-8
 Any         one byte from 116 to 127 for the type, then the value (:func:`skip_any`)
 ==========  =================================================================================
 
-Readers take ``(data, position)`` and return the next position. Past the end they raise `IndexError`, which the
-caller turns into :class:`~aico_crdt.errors.Malformed` once, at its door; everything else that is wrong is
+Readers take ``(data, position)`` and return the next position. Past the end they raise `IndexError`, which
+the caller turns into :class:`~aico_crdt.errors.Malformed` once, at its door; everything else that is wrong is
 `Malformed` here. Integers must be in their shortest form, as every encoder writes them: one value, one spelling.
 """
 
