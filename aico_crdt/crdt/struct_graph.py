@@ -133,5 +133,5 @@ class Graph:
                     if stack[-1] == (owner, index):
                         stack.pop()
                         depths[owner, index] = deepest
-                        if deepest > max_depth:
+                        if deepest + (self.runs[owner].refs[index] == TYPE) > max_depth:
                             raise TooLarge(f"Shared types are nested deeper than {max_depth} levels.")
