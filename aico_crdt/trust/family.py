@@ -150,9 +150,7 @@ def fold(family: bytes, records: Iterable[Record]) -> Family:
     founder, found = root
     made = _by_author(ordered)
     ranks = _ranks(founder, made)
-    admissions = {
-        author: [a for a in made[author] if a[1].device in ranks] for author in ranks if author in made
-    }
+    admissions = {author: [a for a in made[author] if a[1].device in ranks] for author in ranks if author in made}
     counted, seen = _count(founder, admissions, _causal(ordered, ranks))
     revoked = {revoke.device for _, revoke in counted}
     limits = _limits(counted, revoked)
@@ -224,9 +222,7 @@ def _causal(ordered: Iterable[Record], ranks: Mapping[bytes, _Rank]) -> Iterator
     seen of every feed stands for all of them.
     """
     taken = [(r, r.statement) for r in ordered if isinstance(r.statement, Revoke) and r.device in ranks]
-    taken.sort(
-        key=lambda each: (ranks[each[0].device], each[0].hlc, each[0].hash)
-    )  # stable: `ordered` breaks ties
+    taken.sort(key=lambda each: (ranks[each[0].device], each[0].hlc, each[0].hash))  # stable: `ordered` breaks ties
     feeds: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
     for index in sorted(range(len(taken)), key=lambda index: taken[index][0].seq):
         feeds[taken[index][0].device, taken[index][0].incarnation].append(index)
@@ -306,21 +302,18 @@ def _counting(
     return counting
 
 
-def _limits(
-    counted: Iterable[_Revocation], revoked: set[bytes]
-) -> dict[bytes, dict[tuple[bytes, bytes], int]]:
+def _limits(counted: Iterable[_Revocation], revoked: Iterable[bytes]) -> dict[bytes, dict[tuple[bytes, bytes], int]]:
     """Per revoked device and feed the greatest head that its revokers declare.
 
-    Revokers that are themselves revoked are heard only where there is no other: else a stolen device would
-    revoke itself, or its accomplice, with heads without end.
+    What a device says of itself is heard only where nobody else has spoken: else a stolen device would revoke
+    itself, with heads without end, and stay in force.
     """
-    heads: dict[bytes, list[_Revocation]] = defaultdict(list)
-    for record, revoke in counted:
-        heads[revoke.device].append((record, revoke))
     limits: dict[bytes, dict[tuple[bytes, bytes], int]] = {}
-    for device, each in heads.items():
-        limits[device] = {}
-        for _, revoke in [(r, s) for r, s in each if r.device not in revoked] or each:
-            for tag, incarnation, seq in revoke.heads:
-                limits[device][tag, incarnation] = max(seq, limits[device].get((tag, incarnation), 0))
+    for device in revoked:
+        of_device = [(record.device, revoke.heads) for record, revoke in counted if revoke.device == device]
+        by_others = [heads for author, heads in of_device if author != device]
+        bounds = limits[device] = {}
+        for heads in by_others or [heads for _, heads in of_device]:
+            for tag, incarnation, seq in heads:
+                bounds[tag, incarnation] = max(seq, bounds.get((tag, incarnation), 0))
     return limits

@@ -98,9 +98,7 @@ class Lease:
         if counter > words[_COUNTER]:
             words[_COUNTER] = counter  # one aligned 8-byte store: never torn, whenever the process dies
 
-    def judge(
-        self, machine: bytes, path: str | os.PathLike[str], incarnation: bytes, counter: int
-    ) -> str | None:
+    def judge(self, machine: bytes, path: str | os.PathLike[str], incarnation: bytes, counter: int) -> str | None:
         """Why a new incarnation must be drawn before the first write; None when the holder may go on.
 
         Args:
@@ -159,8 +157,8 @@ class Lease:
 def machine_id() -> bytes:
     """16 bytes that name this machine without telling anyone its id (as machine-id(5) asks).
 
-    From ``/etc/machine-id`` or its D-Bus twin, the platform UUID on macOS, the MachineGuid on Windows; else from
-    the host name and, where there is a real one, the network card's address.
+    From ``/etc/machine-id`` or its D-Bus twin, the platform UUID on macOS, the MachineGuid on Windows; else
+    from the host name and, where there is a real one, the network card's address.
     """
     return blake2b(_machine_name(), digest_size=MACHINE_BYTES, person=b"aico.machine.1").digest()
 
@@ -207,6 +205,4 @@ def _translated(error: OSError, path: Path) -> MachineError:
             return DiskFailure(f"The lease {path} failed: EIO.")
         case _:
             name = errno.errorcode.get(error.errno or 0, "unknown error")
-            return ReadOnly(
-                f"The lease {path} cannot be written: {name}.", "Check its directory and who owns it."
-            )
+            return ReadOnly(f"The lease {path} cannot be written: {name}.", "Check its directory and who owns it.")
