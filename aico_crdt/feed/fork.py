@@ -54,9 +54,7 @@ def verify_fork(proof: ForkProof) -> None:
         Malformed: the two do not fork a feed.
         BadSignature: one of them is not signed by that device: no proof against it.
     """
-    if not is_fork(proof.a.header, proof.b.header) or _hash(proof.a) != winner(
-        _hash(proof.a), _hash(proof.b)
-    ):
+    if not is_fork(proof.a.header, proof.b.header) or _hash(proof.a) != winner(_hash(proof.a), _hash(proof.b)):
         raise Malformed("A proof of a fork holds two entries that do not fork a feed.")
     verify_entry(proof.a)
     verify_entry(proof.b)
@@ -74,9 +72,7 @@ def decode_fork(raw: bytes) -> ForkProof:
         NotYet: ``format``: one of the headers is in a later format.
         Malformed: not a proof.
     """
-    fields = unpack(
-        raw, max_bytes=2 * HEADER_MAX_BYTES + 256, max_depth=1, max_elements=5, what="A proof of a fork"
-    )
+    fields = unpack(raw, max_bytes=2 * HEADER_MAX_BYTES + 256, max_depth=1, max_elements=5, what="A proof of a fork")
     if type(fields) is not list or len(fields) != 4 or any(type(field) is not bytes for field in fields):
         raise Malformed("A proof of a fork is not two headers and two signatures.")
     raw_a, signature_a, raw_b, signature_b = fields

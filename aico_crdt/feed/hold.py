@@ -5,7 +5,8 @@ fills the queue again when the store is opened. An entry waits for one thing at 
 `retry` hands it out for another look, and the caller either removes it or adds it again with what it lacks
 next.
 
-Nothing here is lost for good: what is evicted or grows too old is asked for again once its author has room.
+Nothing here is lost for good: what is evicted or grows too old is asked for again when what it waited for has
+come, or when its author has room.
 """
 
 from __future__ import annotations
@@ -76,6 +77,16 @@ class _Account:
     used_bytes: int = 0
 
 
+@dataclass(slots=True)
+class _Lost:
+    """The lowest entry of a feed that was let go, and whether what it waited for has come since."""
+
+    seq: int
+    charged: bytes
+    awaited: Awaited
+    came: bool = False
+
+
 def awaited_head(reason: str, tag: bytes, head: Head) -> Awaited:
     """Wait for an entry of a feed (`reason` "predecessor" or "dependency"), or tell that it was applied."""
     return Awaited(reason, tag + head.device + head.incarnation, head.seq)
@@ -90,7 +101,7 @@ class HoldQueue:
         self._waiting: dict[bytes, Waiting] = {}
         self._accounts: dict[bytes, _Account] = {}
         self._by_awaited: dict[tuple[str, bytes], list[tuple[int, bytes]]] = {}
-        self._lost: dict[FeedId, tuple[int, bytes]] = {}
+        self._lost: dict[FeedId, _Lost] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -139,6 +150,9 @@ class HoldQueue:
 
         Each stays held and counted until the caller removes it, or adds it again with what it waits for next.
         """
+        for lost in self._lost.values():
+            if lost.awaited[:2] == event[:2] and lost.awaited.upto <= event.upto:
+                lost.came = True
         bucket = self._by_awaited.get(event[:2])
         if bucket is None:
             return []
@@ -157,14 +171,17 @@ class HoldQueue:
         return old
 
     def ask_again(self) -> list[tuple[FeedId, int]]:
-        """Feeds, each with the lowest sequence number let go of, whose author now uses less than half its
-        quota.
+        """Feeds to ask for, each with the lowest sequence number let go of. Each is named once.
 
-        Each is named once. Half, so that asking does not bring at once what must be evicted at once.
+        Named are those that wait no longer, and those whose author uses less than half its quota: half, so that what
+        comes is not evicted at once. To be called at a digest's pace, since what is asked for in vain comes back here.
         """
-        if 2 * self.used_bytes > self.limits.total_bytes or 2 * len(self) > self.limits.total_count:
-            return []
-        ready = [(feed, seq) for feed, (seq, charged) in self._lost.items() if self._has_room(charged)]
+        room = 2 * self.used_bytes <= self.limits.total_bytes and 2 * len(self) <= self.limits.total_count
+        ready = [
+            (feed, lost.seq)
+            for feed, lost in self._lost.items()
+            if lost.came or (room and self._has_room(lost.charged))
+        ]
         for feed, _ in ready:
             del self._lost[feed]
         return ready
@@ -172,8 +189,7 @@ class HoldQueue:
     def _has_room(self, charged: bytes) -> bool:
         account = self._accounts.get(charged)
         return account is None or (
-            2 * account.used_bytes <= self.limits.author_bytes
-            and 2 * len(account.keys) <= self.limits.author_count
+            2 * account.used_bytes <= self.limits.author_bytes and 2 * len(account.keys) <= self.limits.author_count
         )
 
     def _evict(self, charged: bytes) -> list[Waiting]:
@@ -185,9 +201,7 @@ class HoldQueue:
             evicted.append(self._lose_newest(account))
         while self.used_bytes > limits.total_bytes or len(self) > limits.total_count:
             by_bytes = self.used_bytes > limits.total_bytes
-            heaviest = max(
-                self._accounts.values(), key=lambda used: used.used_bytes if by_bytes else len(used.keys)
-            )
+            heaviest = max(self._accounts.values(), key=lambda used: used.used_bytes if by_bytes else len(used.keys))
             evicted.append(self._lose_newest(heaviest))
         return evicted
 
@@ -201,8 +215,10 @@ class HoldQueue:
         self.remove(waiting.key)
         if waiting.feed is None:
             return
-        seq, _ = self._lost.pop(waiting.feed, (waiting.seq, b""))
-        self._lost[waiting.feed] = (min(seq, waiting.seq), waiting.charged)
+        lost = self._lost.get(waiting.feed)
+        if lost is None or waiting.seq < lost.seq:
+            came = lost is not None and lost.came
+            self._lost[waiting.feed] = _Lost(waiting.seq, waiting.charged, waiting.awaited, came)
         if len(self._lost) > MAX_ASKED_FEEDS:
             del self._lost[next(iter(self._lost))]
 

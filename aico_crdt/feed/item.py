@@ -151,8 +151,6 @@ def _decompress(plain: bytes) -> bytes:
             raise TooLarge(f"A compressed item unpacks to more than {OPERATION_MAX_BYTES} bytes.")
         if not frame.content_size:
             raise Malformed("A compressed item is empty.")
-        return zstandard.ZstdDecompressor().decompress(
-            body, max_output_size=frame.content_size, allow_extra_data=False
-        )
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=frame.content_size, allow_extra_data=False)
     except zstandard.ZstdError:
         raise Malformed("A compressed item does not unpack.") from None

@@ -79,7 +79,15 @@ def golden_bytes() -> bytes:
     nonce = b"\xee" * 24
     item = nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, prefix + bytes(4), nonce, b"\x99" * 32)
     item_hash = blake2b(item, digest_size=32, person=b"aico.item.1").digest()
-    raw = b"\x92" + b"\xc5" + len(prefix).to_bytes(2, "big") + prefix + b"\x91\x92" + short(item_hash) + bytes([len(item)])
+    raw = (
+        b"\x92"
+        + b"\xc5"
+        + len(prefix).to_bytes(2, "big")
+        + prefix
+        + b"\x91\x92"
+        + short(item_hash)
+        + bytes([len(item)])
+    )
     header_hash = blake2b(raw, digest_size=32, person=b"aico.header.1").digest()
     signature = key.sign(b"aico-crdt entry 1\0" + header_hash).signature
     return b"\x93" + b"\xc5" + len(raw).to_bytes(2, "big") + raw + short(signature) + b"\x91" + short(item)

@@ -69,9 +69,7 @@ def test_an_item_opens_only_in_its_place_and_with_its_key(anna: Any, key: bytes)
             open_item(header, index, sealed, other_key)
 
 
-def test_fault_32_an_item_cut_extended_or_flipped_is_refused(
-    anna: Any, key: bytes, cuts: Any, bit_flips: Any
-) -> None:
+def test_fault_32_an_item_cut_extended_or_flipped_is_refused(anna: Any, key: bytes, cuts: Any, bit_flips: Any) -> None:
     entry = anna.write(b"payload")
     changed = [*cuts(entry.items[0]), *(raw for _, raw in bit_flips(entry.items[0]))]
     for raw in changed:

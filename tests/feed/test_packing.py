@@ -61,7 +61,9 @@ def test_random_bytes_are_read_as_the_reference_reads_them_or_refused(raw: bytes
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 31, 32, 255, 256, 65_535, 65_536])
-@pytest.mark.parametrize("make", [lambda n: "x" * n, lambda n: b"x" * n, lambda n: [None] * n], ids=["str", "bin", "list"])
+@pytest.mark.parametrize(
+    "make", [lambda n: "x" * n, lambda n: b"x" * n, lambda n: [None] * n], ids=["str", "bin", "list"]
+)
 def test_every_width_of_a_count_is_read(size: int, make: object) -> None:
     value = make(size)  # type: ignore[operator]
     assert unpack(msgpack.packb(value), max_bytes=1 << 20, max_depth=1, max_elements=1 << 20) == value
