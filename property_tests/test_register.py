@@ -14,7 +14,7 @@ from aico_crdt.crdt.value import canonical
 from property_tests import harness
 from property_tests.harness import Kind, Operation, Operations
 
-FIELDS = ("mood", "note")
+FIELDS = ("mood", "mood_note")  # one name begins with the other
 
 
 def live(operations: Operations, field: str, derived: bool) -> list[tuple[int, str, bool, Any]]:

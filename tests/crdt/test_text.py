@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from aico_crdt.crdt.document import Document
@@ -67,3 +72,37 @@ def test_an_edit_outside_the_text_is_refused_whole() -> None:
     with pytest.raises(InvalidValue):
         perform(document, Edit(2, 2, "x"))
     assert document.text() == "tea"
+
+
+@pytest.mark.parametrize("name", ["friendsforever", "clownschool"])
+def test_people_typing_at_once_end_with_the_recorded_text(name: str, shared_data: Callable[[str], Path]) -> None:
+    """Real keystrokes (github.com/josephg/editing-traces) with the causal past of each, through three replicas."""
+    with gzip.open(shared_data(f"{name}.json.gz")) as file:
+        trace = json.load(file)
+    edits = trace["txns"]
+    replicas = [Document.new(1 + agent, f"{agent:020}") for agent in range(3)]  # concurrent text: lower ids first
+    known: list[set[int]] = [set() for _ in replicas]
+    updates: list[bytes | None] = []
+
+    def catch_up(agent: int, wanted: list[int]) -> None:
+        missing: set[int] = set()
+        while wanted:
+            edit = wanted.pop()
+            if edit not in known[agent] and edit not in missing:
+                missing.add(edit)
+                wanted += edits[edit]["parents"]
+        for edit in sorted(missing):  # in the file parents stand before their children
+            merge(updates[edit], 1 + edits[edit]["agent"], replicas[agent])
+        known[agent] |= missing
+
+    for number, edit in enumerate(edits):
+        agent = edit["agent"]
+        catch_up(agent, list(edit["parents"]))
+        for index, deleted, inserted in edit["patches"]:
+            perform(replicas[agent], Edit(index, deleted, inserted))
+        updates.append(replicas[agent].take_update())
+        known[agent].add(number)
+    for agent in range(3):
+        catch_up(agent, list(range(len(edits))))
+    assert {replica.text() for replica in replicas} == {trace["endContent"]}
+    assert len({replica.content_hash(1) for replica in replicas}) == 1
