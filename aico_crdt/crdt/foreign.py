@@ -1,0 +1,48 @@
+"""The one door through which foreign Yjs bytes reach a document: walker, ownership of slots, Yrs, in this order."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aico_crdt.crdt.document import Document, Slot
+from aico_crdt.crdt.walker import ANY, pairs_of, walk
+from aico_crdt.errors import NotAllowed
+
+_DELETED: Final = 1
+_ROOTS: Final = frozenset({"r", "t"})
+_RECORD_CONTENTS: Final = frozenset({_DELETED, ANY})
+
+
+def merge(document: Document, update: bytes, client: int, writer: str, *, overlap: bool = False) -> None:
+    """Merge `update`, written by `client` under the name `writer`, into `document`.
+
+    Args:
+        overlap: the document was brought up by an attested body and may know some of this already.
+
+    Raises:
+        Malformed, NotAllowed: never valid. NotYet: it continues or deletes something not known here.
+        After any of them the document may be half changed and must be loaded again.
+    """
+    known = document.state_vector()
+    walked = walk(update, known, client, overlap=overlap)
+    own = "@" + writer
+    if not walked.roots <= _ROOTS or walked.nested or not all(key.endswith(own) for key in walked.keys):
+        raise NotAllowed("An update writes under another writer's name or outside a document's roots.")
+    textual = "t" in walked.roots or bool(walked.inherits) or walked.unkeyed > 0
+    if not textual:
+        if not walked.contents <= _RECORD_CONTENTS:
+            raise NotAllowed("An update puts something other than plain values into a record.")
+        document.apply(update, walked.after(known))
+        return
+    others = [slot for slot in document.slots() if slot.writer != writer]
+    if walked.cuts and not walked.cuts.isdisjoint(pairs_of(document.state())):
+        raise NotAllowed("An update cuts a character of the text in two.")
+    document.apply(update, walked.after(known))
+    if "r" in walked.roots or others:
+        kept = [slot for slot in document.slots() if slot.writer != writer]
+        if not set(_identities(kept)) <= set(_identities(others)):
+            raise NotAllowed("An update writes under another writer's name.")
+
+
+def _identities(slots: list[Slot]) -> list[tuple[str, str, int]]:
+    return [(slot.name, slot.writer, slot.hlc) for slot in slots]

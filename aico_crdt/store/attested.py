@@ -1,0 +1,249 @@
+"""Manifests, stubs and bodies: how a newcomer or a laggard is brought up without the whole history.
+
+A manifest says what a collection holds at some heads. When it is durable, heads advance; documents it names that
+are not here are stubs; their bodies are asked for newest first and sealed again under keys of this store. What came
+this way is attested by the device that signed the manifest, where entries are signed by their authors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import msgpack
+from nacl.bindings import (
+    crypto_aead_xchacha20poly1305_ietf_decrypt,
+    crypto_aead_xchacha20poly1305_ietf_encrypt,
+)
+from nacl.exceptions import CryptoError
+
+from aico_crdt import ids
+from aico_crdt.crdt import Document, foreign, walk
+from aico_crdt.errors import Forbidden, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
+from aico_crdt.feed.manifest import Manifest, decode_manifest, encode_manifest, verify_manifest, write_manifest
+from aico_crdt.store import forget, layout, refold, rows, sealing
+from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records
+from aico_crdt.store.workspace import FETCHED, Core, OpenDocument, Workspace
+from aico_crdt.trust import may
+
+BODY_MAX_BYTES: Final = 8 << 20
+_BODY: Final = b"aico-crdt body 1\0"
+UNKNOWN_CREATOR: Final = bytes(ids.DEVICE_BYTES)
+
+
+def make_manifest(core: Core, records: Records, collection: Collection, stamp: int) -> bytes:
+    """The signed manifest of a collection as it is here.
+
+    Raises:
+        Forbidden: this device's word does not count for that.
+    """
+    family = core.directory.family
+    if not may("manifest", collection.kind, family.trust_of(core.identity.device), is_creator=False):
+        raise Forbidden("Only a full-trust device signs manifests.", "Sync with one.")
+    number = collection.number
+    heads = []
+    for key, value in records.scan(layout.feed_prefix(number)):
+        feed = FeedRecord.unpack(value)
+        if feed.seq:
+            heads.append((key[3:35], key[35:43], feed.seq, feed.hash))
+    documents = []
+    for key, value in records.scan(b"D" + layout.COLLECTION.pack(number)):
+        record = DocumentRecord.unpack(value)
+        if record.state != layout.HIDDEN:
+            documents.append((key[3:], record.life, record.state_hash, record.stamp))
+    tombstones = [
+        (key[3:], msgpack.unpackb(value)[0]) for key, value in records.scan(b"T" + layout.COLLECTION.pack(number))
+    ]
+    manifest = write_manifest(
+        family=family.id, tag=collection.tag, device=core.identity.device, hlc=stamp, heads=heads,
+        documents=documents, tombstones=tombstones, sign=core.identity.sign,
+    )  # fmt: skip
+    return encode_manifest(manifest)
+
+
+def take_manifest(workspace: Workspace, collection: Collection, raw: bytes, undo_ms: int) -> Manifest:
+    """Advance this collection to what a manifest says; documents without a body become stubs.
+
+    Raises:
+        Malformed, BadSignature, WrongFamily, NotAllowed: refused. NotYet: its signer is not known yet.
+    """
+    core = workspace.core
+    family = core.directory.family
+    manifest = decode_manifest(raw)
+    if manifest.family != family.id:
+        raise WrongFamily("A manifest belongs to another family.")
+    if manifest.tag != collection.tag:
+        raise Malformed("A manifest names another collection than it was sent for.")
+    trust = family.trust_of(manifest.device)
+    if trust is None:
+        raise NotYet("author", "The signer of a manifest is not known here yet.")
+    if not may("manifest", collection.kind, trust, is_creator=False):
+        raise NotAllowed(f"A {trust} device does not sign manifests.")
+    if collection == core.directory.directory:
+        raise NotAllowed("The directory is never brought up by manifest.")
+    verify_manifest(manifest)
+    advanced = False
+    for head in manifest.heads:
+        feed = workspace.feed(collection, head.device, head.incarnation)
+        if head.seq > feed.seq:
+            advanced = True
+            _drop_feed(workspace, collection, feed)
+            workspace.counters.arrival += 1
+            feed.seq, feed.hash, feed.floor = head.seq, head.hash, head.seq + 1
+            feed.arrival = workspace.counters.arrival
+            feed.endorsed = max(feed.endorsed, head.seq)
+            workspace.feed_changed(collection, head.device, head.incarnation)
+    for tombstone in manifest.tombstones:
+        opened = workspace.open_key(collection, tombstone.key)
+        forget.end_life(workspace, opened, tombstone.life, manifest.hlc, None, workspace.now_ms + undo_ms, (0, 0))
+    if advanced:
+        for document in manifest.documents:
+            _stub(workspace, collection, document.key, document.life, document.hash, document.stamp)
+    workspace.records.put_packed(layout.meta(f"attested {collection.number}"), [manifest.device, manifest.hlc])
+    workspace.observe(manifest.hlc)
+    workspace.settle()
+    return manifest
+
+
+def _drop_feed(workspace: Workspace, collection: Collection, feed: FeedRecord) -> None:
+    """Entries below a manifest's head stay as history; only the gap above them makes them unservable."""
+    # Held entries prove nothing across the gap: a peer that wants them gets the manifest instead.
+    for seq in range(feed.floor, feed.seq + 1):
+        stored = workspace.records.get(layout.entry(feed.number, seq))
+        if stored is not None:
+            workspace.records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
+
+
+def _stub(workspace: Workspace, collection: Collection, key: bytes, life: int, state_hash: bytes, stamp: int) -> None:
+    opened = workspace.open_key(collection, key)
+    record = opened.record
+    if life <= opened.dead:
+        return
+    number = collection.number
+    if opened.alive and record is not None:
+        if record.life != life or record.state_hash == state_hash:
+            return
+        record.state = layout.STUB
+    else:
+        workspace.bear(opened, UNKNOWN_CREATOR)
+        assert opened.record is not None
+        record = opened.record
+        record.state, record.life, record.state_hash, record.stamp = layout.STUB, life, state_hash, stamp
+        opened.born = False
+    workspace.records.put(layout.document(b"D", number, key), record.pack())
+    workspace.records.put(layout.wanted(number, record.stamp, key), state_hash)
+
+
+def wanted(records: Records, collection: Collection, limit: int) -> list[bytes]:
+    """Keys of stubs whose body is wanted, newest first."""
+    found = []
+    for key, _ in records.scan(b"Y" + layout.COLLECTION.pack(collection.number), reverse=True):
+        found.append(key[11:])
+        if len(found) == limit:
+            break
+    return found
+
+
+def read_bodies(
+    core: Core, records: Records, collection: Collection, keys: Sequence[bytes], max_bytes: int
+) -> list[tuple[bytes, int, bytes]]:
+    """(document key, life, body sealed under the space's key) of those of `keys` that are whole here."""
+    found: list[tuple[bytes, int, bytes]] = []
+    room = max_bytes
+    space = core.directory.spaces[collection.space]
+    for key in keys:
+        stored = records.get(layout.document(b"D", collection.number, key))
+        if stored is None:
+            continue
+        record = DocumentRecord.unpack(stored)
+        place = layout.document(b"S", collection.number, key)
+        sealed = records.get(place)
+        if record.state != layout.WHOLE or sealed is None:
+            continue
+        state = sealing.unseal(sealed, place, core.lives.key(record.slot))
+        row = rows.read(core, records, collection, key)
+        assert row is not None
+        plain = msgpack.packb([row.id, record.creator, state])
+        nonce = os.urandom(24)
+        bound = _bound(collection, key, record.life)
+        body = space.key_id + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, bound, nonce, space.key)
+        room -= len(body)
+        if room < 0 and found:
+            break
+        found.append((key, record.life, body))
+    return found
+
+
+def _bound(collection: Collection, key: bytes, life: int) -> bytes:
+    return _BODY + collection.tag + key + life.to_bytes(8, "big")
+
+
+def take_body(workspace: Workspace, collection: Collection, key: bytes, life: int, body: bytes, trusted: bool) -> bool:
+    """Make a stub whole. False when no such stub is waiting.
+
+    Args:
+        trusted: the peer that handed it over may sign manifests itself, so a body newer than the manifest counts.
+
+    Raises:
+        Malformed, NotAllowed: refused; the stub waits for another source.
+    """
+    core = workspace.core
+    opened = workspace.open_key(collection, key)
+    record = opened.record
+    if record is None or not opened.stub or record.life != life:
+        return False
+    if len(body) > BODY_MAX_BYTES:
+        raise Malformed("A body is larger than any document.")
+    space = core.directory.spaces[collection.space]
+    space_key = space.keys.get(body[:8])
+    if space_key is None:
+        raise NotYet("key", "The key a body is sealed under is not here yet.")
+    try:
+        plain = crypto_aead_xchacha20poly1305_ietf_decrypt(
+            body[32:], _bound(collection, key, life), body[8:32], space_key
+        )
+        document_id, creator, state = msgpack.unpackb(plain, max_str_len=512, max_array_len=8)
+        ids.check_public_id(document_id)
+    except (CryptoError, ValueError, TypeError, msgpack.UnpackException) as error:
+        raise Malformed("A body does not open.") from error
+    if space.document_key(collection.kind, document_id) != key or not isinstance(creator, bytes) or len(creator) != 32:
+        raise Malformed("A body is of another document.")
+    walk(state, {}, None)
+    kind = workspace.kind(collection)
+    document = Document.load(state, core.client, core.writer, derived=kind.derived)
+    if document.content_hash(kind.version) != record.state_hash and not trusted:
+        raise NotAllowed("A body is not the one its manifest attests.")
+    opened.id = document_id
+    _merge_own(workspace, opened, document)
+    for item in refold.operations(core, workspace.records, collection, key):
+        client = ids.client_id(item.header.device, item.header.incarnation)
+        writer = ids.writer(item.header.device, item.header.incarnation)
+        try:
+            foreign.merge(document, item.operation.payload, client, writer, overlap=True)
+        except PeerError as error:
+            raise NotAllowed("A body lacks what later entries build on.") from error
+    workspace.records.delete(layout.wanted(collection.number, record.stamp, key))
+    record.state, record.creator = layout.WHOLE, creator
+    number = collection.number
+    life_key = core.lives.key(record.slot)
+    for letter, value in ((b"S", document.state()), (b"B", document.state())):
+        place = layout.document(letter, number, key)
+        workspace.records.put(place, sealing.seal(value, place, life_key))
+    rows.write(workspace, opened, document, life_key)
+    workspace.records.put(layout.document(b"D", number, key), record.pack())
+    workspace.log(collection, key, life, FETCHED, record.stamp)
+    opened.document, opened.saved = None, None
+    workspace.settle()
+    return True
+
+
+def _merge_own(workspace: Workspace, opened: OpenDocument, document: Document) -> None:
+    """What this store already had of a document that fell behind is merged into the body."""
+    assert opened.record is not None
+    place = layout.document(b"S", opened.collection.number, opened.key)
+    sealed = workspace.records.get(place)
+    if sealed is not None:
+        own = sealing.unseal(sealed, place, workspace.core.lives.key(opened.record.slot))
+        known = document.state_vector()
+        document.apply(own, walk(own, {}, None).after(known))

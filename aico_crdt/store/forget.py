@@ -1,0 +1,151 @@
+"""Forgetting: a life ends, its rows hide at once, and after the undo window its key is destroyed.
+
+The order that makes it survive a crash anywhere: tombstone and the note of what is owed (`U`) in the transaction that
+hides the row; then the key, overwritten and synced; then, in a second transaction, what is left of the life is
+dropped and the note removed. A crash in between repeats the middle step.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+from aico_crdt.errors import Damaged
+from aico_crdt.feed import Erase, Header, decode_header
+from aico_crdt.store import layout, rows
+from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
+from aico_crdt.store.workspace import FORGOTTEN, OpenDocument, Workspace
+
+OWED: Final = struct.Struct(">QIQ")
+"""Value of a `U` record: life slot, feed and seq of the forget that is owed."""
+
+
+def erase_list(workspace: Workspace, opened: OpenDocument, limit: int) -> tuple[Erase, ...]:
+    """The items of the living life that are still in feeds here, at most `limit`, oldest first."""
+    erase = []
+    prefix = layout.document(b"O", opened.collection.number, opened.key)
+    for _, value in workspace.records.scan(prefix):
+        feed_number, seq, index = unpack(layout.ITEM_AT, value, "operation")
+        header = read_header(workspace.records, feed_number, seq)
+        if header is not None:
+            erase.append(Erase(header.device, header.incarnation, seq, index, header.items[index].hash))
+        if len(erase) == limit:
+            break
+    return tuple(erase)
+
+
+def read_header(records: Records, feed_number: int, seq: int) -> Header | None:
+    """The header of an entry held here, None when it was pruned."""
+    stored = records.get(layout.entry(feed_number, seq))
+    return None if stored is None else decode_header(stored[72:])
+
+
+def end_life(
+    workspace: Workspace,
+    opened: OpenDocument,
+    life: int,
+    stamp: int,
+    moved_to: str | None,
+    due_ms: int,
+    place: tuple[int, int],
+) -> None:
+    """Bury lives up to `life`: tombstone, row hidden, key owed at `due_ms`.
+
+    Args:
+        place: feed number and seq of the entry that forgets.
+    """
+    if life <= opened.dead:
+        return
+    number, key = opened.collection.number, opened.key
+    records = workspace.records
+    record = opened.record
+    records.put_packed(layout.document(b"T", number, key), [life, stamp, moved_to, *place])
+    if record is not None and record.state != layout.HIDDEN and record.life <= life:
+        core = workspace.core
+        _write_operations(workspace, opened)
+        if not opened.born:
+            for index in rows.present_index_keys(core, records, opened.collection, key, core.lives.key(record.slot)):
+                records.delete(index)
+        hidden = record.copy()
+        hidden.state = layout.HIDDEN
+        records.put(layout.document(b"D", number, key), hidden.pack())
+        records.put(layout.erasure(due_ms, number, key, record.life), OWED.pack(record.slot, *place))
+        opened.record = hidden
+    opened.dead = life
+    opened.document, opened.saved = None, None
+    opened.updates.clear()
+    opened.touched = opened.born = False
+    workspace.log(opened.collection, key, life, FORGOTTEN, stamp)
+
+
+def _write_operations(workspace: Workspace, opened: OpenDocument) -> None:
+    for feed_number, seq, index, at in opened.operations:
+        key = layout.operation(opened.collection.number, opened.key, at, index)
+        workspace.records.put(key, layout.ITEM_AT.pack(feed_number, seq, index))
+    opened.operations.clear()
+
+
+def drop_life(workspace: Workspace, collection: Collection, key: bytes) -> None:
+    """Delete what a hidden life left in the tables: state, row, base, its items in feeds."""
+    records = workspace.records
+    for operation, value in list(records.scan(layout.document(b"O", collection.number, key))):
+        feed_number, seq, index = unpack(layout.ITEM_AT, value, "operation")
+        records.delete(layout.item(feed_number, seq, index))
+        records.delete(operation)
+    for letter in (b"S", b"R", b"B", b"D"):
+        records.delete(layout.document(letter, collection.number, key))
+
+
+def due(records: Records, now_ms: int) -> list[tuple[bytes, int, bytes, int, int]]:
+    """What is owed by `now_ms`: (U key, collection number, document key, life, slot)."""
+    found = []
+    for key, value in records.scan(b"U"):
+        if int.from_bytes(key[1:9], "big") > now_ms:
+            break
+        slot, _, _ = unpack(OWED, value, "erasure")
+        number = int.from_bytes(key[9:11], "big")
+        found.append((key, number, key[11:27], int.from_bytes(key[27:31], "big"), slot))
+    return found
+
+
+def settle_erasures(
+    workspace: Workspace, owed: list[tuple[bytes, int, bytes, int, int]], numbers: dict[int, Collection]
+) -> None:
+    """The second transaction: keys are gone, drop the rest and the notes."""
+    for note, number, key, life, _ in owed:
+        stored = workspace.records.get(layout.document(b"D", number, key))
+        collection = numbers.get(number)
+        if stored is not None and collection is not None:
+            record = DocumentRecord.unpack(stored)
+            if record.life == life and record.state == layout.HIDDEN:
+                drop_life(workspace, collection, key)
+        workspace.records.delete(note)
+
+
+def erased_through(records: Records, collection: Collection) -> dict[tuple[bytes, bytes], int]:
+    """Per feed, the seq through which every forget has been erased on this disk.
+
+    That is the feed's head, or one before the first forget still owed.
+    """
+    through: dict[int, tuple[tuple[bytes, bytes], int]] = {}
+    for key, value in records.scan(layout.feed_prefix(collection.number)):
+        record = FeedRecord.unpack(value)
+        through[record.number] = ((key[3:35], key[35:43]), record.seq)
+    for key, value in records.scan(b"U"):
+        if int.from_bytes(key[9:11], "big") != collection.number:
+            continue
+        _, feed_number, seq = unpack(OWED, value, "erasure")
+        if feed_number in through:
+            writer, head = through[feed_number]
+            through[feed_number] = (writer, min(head, seq - 1))
+    return dict(through.values())
+
+
+def tombstone(records: Records, collection: Collection, key: bytes) -> tuple[int, int, str | None] | None:
+    """(greatest dead life, stamp of the forget, where it went) of a document, None when it never was forgotten."""
+    packed: Any = records.get_packed(layout.document(b"T", collection.number, key))
+    if packed is None:
+        return None
+    if not isinstance(packed, list) or len(packed) < 3:
+        raise Damaged("A tombstone cannot be read.")
+    return packed[0], packed[1], packed[2]

@@ -1,0 +1,138 @@
+"""The hold queue on disk: which entries wait, for what, within which quotas. See :mod:`aico_crdt.feed.hold`."""
+
+from __future__ import annotations
+
+import msgpack
+
+from aico_crdt.config import Config
+from aico_crdt.errors import NotYet
+from aico_crdt.feed import Entry, FeedId, Header, encode_entry, missing
+from aico_crdt.feed.hold import Awaited, HoldLimits, HoldQueue, Waiting, awaited_head
+from aico_crdt.store import layout, sealing
+from aico_crdt.store.records import Collection
+from aico_crdt.store.workspace import Workspace
+
+
+class Holds:
+    """What waits, inside one write transaction. Loaded only when something does."""
+
+    def __init__(self, workspace: Workspace, config: Config) -> None:
+        self._workspace = workspace
+        share = config.hold_author_percent
+        self._queue = HoldQueue(
+            HoldLimits(
+                config.hold_bytes,
+                config.hold_entries,
+                config.hold_bytes * share // 100,
+                max(1, config.hold_entries * share // 100),
+                config.hold_age_s * 1000,
+            )
+        )
+        self._places: dict[bytes, bytes] = {}
+        self._raw: dict[bytes, tuple[Collection, bytes]] = {}
+        self._ready: list[Waiting] = []
+        for key, stored in workspace.records.scan(b"H"):
+            packed = sealing.unseal(stored, key, workspace.core.storage_key)
+            tag, name, feed, seq, charged, awaited, since_ms, raw = msgpack.unpackb(packed)
+            collection = workspace.core.directory.collections.get(tag)
+            if collection is None:
+                continue
+            self._places[name] = key
+            self._raw[name] = (collection, raw)
+            self._queue.add(Waiting(name, FeedId(*feed), seq, charged, len(raw), Awaited(*awaited), since_ms))
+        for old in self._queue.expired(workspace.now_ms):
+            self._forget(old.key)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, collection: Collection, entry: Entry, reason: NotYet, source: bytes) -> None:
+        """Hold `entry` until what `reason` names has come; evicts within the quotas."""
+        header = entry.header
+        member = self._workspace.core.directory.family.was_member(header.device)
+        raw = encode_entry(entry)
+        waiting = Waiting(
+            header.hash,
+            header.feed,
+            header.seq,
+            header.device if member else source,
+            len(raw),
+            self._awaited(collection, header, reason),
+            self._workspace.now_ms,
+        )
+        self._raw[header.hash] = (collection, raw)
+        for evicted in self._queue.add(waiting):
+            self._forget(evicted.key)
+        if header.hash not in self._raw or header.hash not in self._queue:
+            return
+        place = self._places.get(header.hash)
+        if place is None:
+            self._workspace.counters.hold += 1
+            place = self._places[header.hash] = layout.hold(self._workspace.counters.hold)
+        packed = msgpack.packb(
+            [
+                collection.tag, waiting.key, list(header.feed), waiting.seq, waiting.charged,
+                list(waiting.awaited), waiting.since_ms, raw,
+            ]
+        )  # fmt: skip
+        self._workspace.records.put(place, sealing.seal(packed, place, self._workspace.core.storage_key))
+
+    def _awaited(self, collection: Collection, header: Header, reason: NotYet) -> Awaited:
+        match reason.missing:
+            case "author":
+                return Awaited("author", header.device)
+            case "key":
+                return Awaited("key", header.key_id)
+            case "predecessor" | "dependency":
+                heads = self._workspace.heads(collection)
+                lacking = missing(header, heads)
+                if lacking:
+                    return awaited_head("head", collection.tag, lacking[0])
+                return Awaited("clock", collection.tag)
+            case "force":
+                return Awaited("force")
+            case other:
+                return Awaited(other, collection.tag)
+
+    def applied(self, collection: Collection, header: Header) -> None:
+        """An entry was applied: what waited for it, or for anything in its collection, may go on."""
+        if len(self._queue):
+            self._ready += self._queue.retry(awaited_head("head", collection.tag, header.head))
+            self._ready += self._queue.retry(Awaited("clock", collection.tag))
+            gone = self._queue.remove(header.hash)
+            if gone is not None:
+                self._forget(gone.key)
+
+    def wake_force(self) -> None:
+        self._ready += self._queue.retry(Awaited("force"))
+
+    def wake_members(self) -> None:
+        """The family changed: authors, keys and force may have come."""
+        if not len(self._queue):
+            return
+        directory = self._workspace.core.directory
+        for device in directory.family.members:
+            self._ready += self._queue.retry(Awaited("author", device))
+        for space in directory.spaces.values():
+            for key_id in space.keys:
+                self._ready += self._queue.retry(Awaited("key", key_id))
+        self.wake_force()
+
+    def ready(self) -> list[tuple[Collection, bytes]]:
+        """What may go on, taken out of the queue; the caller applies it or holds it again."""
+        taken, self._ready = self._ready, []
+        found = []
+        for waiting in sorted(taken, key=lambda w: (w.feed or ("", b"", b""), w.seq)):
+            if self._queue.remove(waiting.key) is not None:
+                found.append(self._raw[waiting.key])
+                self._forget(waiting.key)
+        return found
+
+    def _forget(self, name: bytes) -> None:
+        self._raw.pop(name, None)
+        place = self._places.pop(name, None)
+        if place is not None:
+            self._workspace.records.delete(place)
+
+    def save(self) -> None:
+        """Nothing is left to write: additions and removals went to disk as they came."""

@@ -1,0 +1,464 @@
+"""Receipt: what comes from elsewhere, checked in a fixed order before anything is stored.
+
+Size, depth and quota caps (in the decoders) → author known → signature and chain → in force → dependencies → may this
+author do this → key → the walker → apply. Each entry ends in one of three ways: applied; held, because something it
+needs is not known *yet*; or rejected, kept as evidence. All runs of one call commit together, synced, before the
+report is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgpack
+
+from aico_crdt import ids
+from aico_crdt.config import Config
+from aico_crdt.errors import (
+    BadSignature,
+    BrokenChain,
+    Malformed,
+    NotAllowed,
+    NotYet,
+    PeerError,
+    WrongFamily,
+)
+from aico_crdt.feed import (
+    Entry,
+    Head,
+    Header,
+    Operation,
+    Run,
+    decode_entry,
+    decode_header,
+    encode_entry,
+    missing,
+    open_item,
+    verify_entry,
+    verify_run,
+)
+from aico_crdt.feed.fork import encode_fork, prove_fork
+from aico_crdt.store import forget, layout, refold, rows, statements
+from aico_crdt.store.holds import Holds
+from aico_crdt.store.records import Collection, DocumentRecord, unpack
+from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
+from aico_crdt.store.workspace import OpenDocument, Workspace
+from aico_crdt.trust import Found, decode_statement, family_id, may
+
+MAX_EVIDENCE: Final = 1000
+"""Rejected entries kept to show; the oldest go first."""
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What became of a delivery. `ask` names feeds to ask for from a seq; `forks` feeds with two branches; `rewrite`
+    says that this device's own branch lost and what it wrote there must be written again."""
+
+    applied: int = 0
+    held: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    refusals: list[PeerError] = field(default_factory=list)
+    ask: list[tuple[bytes, bytes, int]] = field(default_factory=list)
+    forks: list[tuple[bytes, bytes, int]] = field(default_factory=list)
+    own_feed: bool = False
+    rewrite: list[Lost] = field(default_factory=list)
+    revoked: bool = False
+    heads: dict[bytes, list[Head]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """One slot that a lost branch of this device had written."""
+
+    collection: Collection
+    document: str
+    name: str
+    value: object
+
+
+class Intake:
+    """Applies deliveries inside one write transaction. `source` is the peer that handed them over."""
+
+    def __init__(self, workspace: Workspace, config: Config, source: bytes) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._source = source
+        self._holds = Holds(workspace, config)
+        self._identities: dict[tuple[bytes, bytes], tuple[int, str]] = {}
+        self.report = IngestReport()
+
+    def take(self, collection: Collection, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self._run(collection, run.entries)
+        self._retry()
+
+    def finish(self) -> IngestReport:
+        """Write what is held; the workspace's own flush comes after."""
+        self._holds.save()
+        return self.report
+
+    # A run
+
+    def _run(self, collection: Collection, entries: tuple[Entry, ...]) -> None:
+        workspace, report = self._workspace, self.report
+        directory = workspace.core.directory
+        header = entries[0].header
+        if header.family != directory.family.id:
+            self._reject(entries[0], WrongFamily("An entry belongs to another family.", "Nothing to do here."))
+            return
+        if not directory.family.was_member(header.device) and not self._founds(collection, entries[0]):
+            self._hold_all(collection, entries, NotYet("author", "The author of an entry is not known here yet."))
+            return
+        workspace.heads(collection)
+        feed = workspace.feed(collection, header.device, header.incarnation)
+        fresh = list(entries)
+        while fresh and fresh[0].header.seq <= feed.seq:
+            first = fresh.pop(0)
+            if self._known(collection, feed.number, first):
+                report.duplicates += 1
+            elif not self._fork(collection, first):
+                return
+            else:
+                fresh.insert(0, first)
+                feed = workspace.feed(collection, header.device, header.incarnation)
+        if not fresh:
+            return
+        gap = fresh[0].header.seq > feed.seq + 1
+        try:
+            verify_run(fresh, None if gap else feed.hash)
+        except BrokenChain as error:
+            self._broken(collection, fresh[0], feed.floor, error)
+            return
+        except PeerError as error:
+            # Find the longest beginning that stands on its own signature.
+            good = self._proven_prefix(fresh, None if gap else feed.hash)
+            if not good:
+                self._reject(fresh[0], error)
+                return
+            fresh = good
+        for place, entry in enumerate(fresh):
+            if not self._entry(collection, entry):
+                self._hold_all(
+                    collection, fresh[place + 1 :], NotYet("predecessor", "An entry waits for its predecessor.")
+                )
+                return
+
+    def _founds(self, collection: Collection, entry: Entry) -> bool:
+        """Whether this is the entry that founds this family, and no member is known yet."""
+        core = self._workspace.core
+        family, key = core.directory.family, core.directory.spaces[collection.space].keys.get(entry.header.key_id)
+        if family.members or collection != core.directory.directory or key is None:
+            return False
+        for index, sealed in enumerate(entry.items):
+            operation = open_item(entry.header, index, sealed, key) if sealed is not None else None
+            if operation is not None and operation.name == STATEMENT:
+                statement = decode_statement(operation.payload)
+                if isinstance(statement, Found) and family_id(entry.header.device, statement.nonce) == family.id:
+                    return True
+        return False
+
+    def _known(self, collection: Collection, feed_number: int, entry: Entry) -> bool:
+        """Whether this very entry is here, or so old that it was pruned."""
+        stored = self._workspace.records.get(layout.entry(feed_number, entry.header.seq))
+        return stored is None or decode_header(stored[72:]).hash == entry.header.hash
+
+    def _proven_prefix(self, entries: list[Entry], head: bytes | None) -> list[Entry]:
+        for end in range(len(entries) - 1, 0, -1):
+            try:
+                verify_run(entries[:end], head)
+            except PeerError:
+                continue
+            return entries[:end]
+        return []
+
+    def _broken(self, collection: Collection, entry: Entry, floor: int, error: BrokenChain) -> None:
+        """A chain that does not continue ours: forged, or the other branch of a fork whose beginning we lack."""
+        try:
+            verify_entry(entry)
+        except PeerError as worse:
+            self._reject(entry, worse)
+            return
+        self.report.refusals.append(error)
+        self.report.ask.append((entry.header.device, entry.header.incarnation, floor))
+
+    # One entry
+
+    def _entry(self, collection: Collection, entry: Entry) -> bool:
+        """Apply, hold or reject one proven entry. True when it was applied."""
+        try:
+            self._check_force(collection, entry.header)
+            self._apply(collection, entry)
+        except NotYet as reason:
+            self._workspace.revert()
+            self._hold(collection, entry, reason)
+            return False
+        except PeerError as error:
+            self._workspace.revert()
+            self._reject(entry, error)
+            return False
+        return True
+
+    def _check_force(self, collection: Collection, header: Header) -> None:
+        workspace = self._workspace
+        family = workspace.core.directory.family
+        feed = workspace.feed(collection, header.device, header.incarnation)
+        limit = family.limit(header.device, collection.tag, header.incarnation) if family.members else None
+        if limit is not None and header.seq > max(limit, feed.endorsed):
+            raise NotYet("force", "An entry lies beyond its author's revocation.")
+        lacking = missing(header, workspace.heads(collection))
+        for dep in header.deps:
+            self._endorse(collection, dep)
+        for head in lacking:
+            if head.device == header.device and head.incarnation == header.incarnation:
+                raise NotYet("predecessor", "An entry waits for its predecessor.")
+            fork = workspace.feed(collection, head.device, head.incarnation).fork
+            if not (fork and head.seq >= fork):
+                raise NotYet("dependency", "An entry waits for one that it depends on.")
+
+    def _endorse(self, collection: Collection, dep: Head) -> None:
+        """An entry in force depends on `dep`, so that is in force whatever became of its author."""
+        workspace = self._workspace
+        if workspace.core.directory.family.limit(dep.device, collection.tag, dep.incarnation) is None:
+            return
+        feed = workspace.feed(collection, dep.device, dep.incarnation)
+        if dep.seq > feed.endorsed:
+            feed.endorsed = dep.seq
+            workspace.feed_changed(collection, dep.device, dep.incarnation)
+            self._holds.wake_force()
+
+    def _apply(self, collection: Collection, entry: Entry) -> None:
+        workspace, core, header = self._workspace, self._workspace.core, entry.header
+        space = core.directory.spaces[collection.space]
+        key = space.keys.get(header.key_id)
+        if key is None:
+            raise NotYet("key", "The key an entry is sealed under is not here yet.")
+        member = core.directory.family.members.get(header.device)
+        trust = "full" if member is None else member.trust  # None: it founds the family, see _founds
+        client, writer = self._identity(header)
+        kept: list[tuple[int, OpenDocument]] = []
+        plain: list[int] = []
+        burials: list[tuple[OpenDocument, Operation]] = []
+        stated = False
+        for index, sealed in enumerate(entry.items):
+            if sealed is None:
+                continue
+            operation = open_item(header, index, sealed, key)
+            if operation.name == UPDATE:
+                opened = workspace.open(collection, ids.check_public_id(operation.document))
+                creator = opened.record is not None and opened.alive and opened.record.creator == header.device
+                self._authorise(UPDATE, collection, trust, is_creator=creator)
+                if workspace.merge(opened, operation.life, operation.payload, header, client, writer):
+                    kept.append((index, opened))
+            elif operation.name == FORGET:
+                opened = workspace.open(collection, operation.document)
+                creator = opened.record is None or opened.record.creator == header.device
+                self._authorise(FORGET, collection, trust, is_creator=creator)
+                if operation.life > opened.dead + 1:
+                    raise NotYet("dependency", "A forget names a life that has not begun.")
+                burials.append((opened, operation))
+                plain.append(index)
+            elif operation.name == STATEMENT:
+                if collection != core.directory.directory:
+                    raise NotAllowed("A trust statement lies outside the directory.")
+                decode_statement(operation.payload)
+                stated = True
+                plain.append(index)
+            else:
+                raise NotYet("operation", "An entry holds an operation this release does not know.")
+        feed, at = workspace.append(collection, entry)
+        for index, opened in kept:
+            assert opened.record is not None
+            sealed = entry.items[index]
+            assert sealed is not None
+            workspace.keep_item(feed.number, feed.seq, index, opened.record.slot, sealed)
+            opened.operations.append((feed.number, feed.seq, index, at))
+        for index in plain:
+            sealed = entry.items[index]
+            assert sealed is not None
+            workspace.keep_item(feed.number, feed.seq, index, 0, sealed)
+        for opened, operation in burials:
+            self._bury(opened, operation, header, (feed.number, feed.seq))
+        workspace.observe(header.hlc)
+        workspace.settle()
+        self.report.applied += 1
+        self.report.heads.setdefault(collection.tag, []).append(header.head)
+        if header.device == core.identity.device and header.incarnation == core.incarnation:
+            self.report.own_feed = True
+        self._holds.applied(collection, header)
+        if stated:
+            if statements.reload(workspace):
+                self.report.revoked = True
+            self._holds.wake_members()
+
+    def _bury(self, opened: OpenDocument, operation: Operation, header: Header, place: tuple[int, int]) -> None:
+        moved_to, now = None, False
+        try:
+            fields = msgpack.unpackb(operation.payload, max_str_len=128, max_array_len=8)
+            moved_to, now = (fields[0] if isinstance(fields[0], str) else None), fields[1] is True
+        except (ValueError, IndexError, TypeError, msgpack.UnpackException):
+            pass  # what a later release says about a forget does not keep it from being one
+        due_ms = self._workspace.now_ms + (0 if now else self._config.undo_window_s * 1000)
+        forget.end_life(self._workspace, opened, operation.life, header.hlc, moved_to, due_ms, place)
+
+    def _authorise(self, operation: str, collection: Collection, trust: str, *, is_creator: bool) -> None:
+        if not may(operation, collection.kind, trust, is_creator=is_creator):
+            raise NotAllowed(f"A {trust} device may not {operation} there.")
+
+    def _identity(self, header: Header) -> tuple[int, str]:
+        name = (header.device, header.incarnation)
+        found = self._identities.get(name)
+        if found is None:
+            found = self._identities[name] = (ids.client_id(*name), ids.writer(*name))
+        return found
+
+    # Holding and rejecting
+
+    def _hold(self, collection: Collection, entry: Entry, reason: NotYet) -> None:
+        self._holds.add(collection, entry, reason, self._source)
+        self.report.held += 1
+        if reason.missing in ("predecessor", "dependency"):
+            heads = self._workspace.heads(collection)
+            for head in missing(entry.header, heads):
+                known = heads.get((head.device, head.incarnation))
+                self.report.ask.append((head.device, head.incarnation, (known.seq if known else 0) + 1))
+
+    def _hold_all(self, collection: Collection, entries: Sequence[Entry], reason: NotYet) -> None:
+        for entry in entries:
+            self._hold(collection, entry, reason)
+
+    def _reject(self, entry: Entry, error: PeerError) -> None:
+        """Keep a rejected entry as evidence and count it; nothing else changes."""
+        self.report.rejected += 1
+        self.report.refusals.append(error)
+        self.evidence("rejected", encode_entry(entry), error.code)
+
+    def evidence(self, what: str, raw: bytes, detail: str) -> None:
+        workspace = self._workspace
+        workspace.counters.evidence += 1
+        number = workspace.counters.evidence
+        if len(raw) <= self._config.max_entry_bytes:
+            workspace.records.put_packed(layout.evidence(number), [what, detail, self._source, workspace.now_ms, raw])
+        if number > MAX_EVIDENCE:
+            workspace.records.delete(layout.evidence(number - MAX_EVIDENCE))
+
+    def _retry(self) -> None:
+        """Look again at what was waiting for what has come; each success may free more."""
+        while ready := self._holds.ready():
+            for collection, raw in ready:
+                entry = decode_entry(raw)
+                header = entry.header
+                feed = self._workspace.feed(collection, header.device, header.incarnation)
+                if header.seq <= feed.seq:
+                    continue
+                if not self._workspace.core.directory.family.was_member(header.device):
+                    self._hold(collection, entry, NotYet("author", "The author of an entry is not known here yet."))
+                    continue
+                try:
+                    verify_run([entry], feed.hash if header.seq == feed.seq + 1 else None)
+                except PeerError as error:
+                    self._reject(entry, error)
+                    continue
+                if self._entry(collection, entry):
+                    self.report.held = max(0, self.report.held - 1)
+
+    # Forks
+
+    def _fork(self, collection: Collection, entry: Entry) -> bool:
+        """Two entries for one place. True when the new one is in force, the old branch having been voided."""
+        workspace, header = self._workspace, entry.header
+        feed = workspace.feed(collection, header.device, header.incarnation)
+        try:
+            verify_entry(entry)
+        except (BadSignature, Malformed) as error:
+            self._reject(entry, error)
+            return False
+        stored = workspace.records.get(layout.entry(feed.number, header.seq))
+        assert stored is not None
+        ours = decode_header(stored[72:])
+        mine = Entry(ours, stored[8:72], (None,) * len(ours.items))
+        proof = prove_fork(mine, entry)
+        if feed.fork != header.seq:
+            self.evidence("fork", encode_fork(proof), "fork")
+            self.report.forks.append((header.device, header.incarnation, header.seq))
+        feed.fork = min(feed.fork or header.seq, header.seq)
+        workspace.feed_changed(collection, header.device, header.incarnation)
+        own = header.device == workspace.core.identity.device and header.incarnation == workspace.core.incarnation
+        self.report.own_feed |= own
+        if proof.a.header.hash == ours.hash:
+            return False
+        self._void(collection, header, own=own)
+        return True
+
+    def _void(self, collection: Collection, header: Header, *, own: bool) -> None:
+        """Take the branch that begins at `header`'s place out of force and refold what it touched."""
+        workspace = self._workspace
+        records = workspace.records
+        feed = workspace.feed(collection, header.device, header.incarnation)
+        # What this batch had staged for documents must be on disk before it can be refolded.
+        workspace.flush()
+        touched: dict[bytes, None] = {}
+        for key, value in list(records.scan(b"O" + layout.COLLECTION.pack(collection.number))):
+            number, seq, index = unpack(layout.ITEM_AT, value, "operation")
+            if number == feed.number and seq >= header.seq:
+                touched[key[3:19]] = None
+        if own:
+            self._collect_lost(collection, list(touched), header)
+        for key, value in list(records.scan(b"O" + layout.COLLECTION.pack(collection.number))):
+            number, seq, index = unpack(layout.ITEM_AT, value, "operation")
+            if number == feed.number and seq >= header.seq:
+                records.delete(key)
+                records.delete(layout.item(number, seq, index))
+        for seq in range(header.seq, feed.seq + 1):
+            stored = records.get(layout.entry(feed.number, seq))
+            if stored is not None:
+                records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
+                records.delete(layout.entry(feed.number, seq))
+        feed.seq, feed.hash = header.seq - 1, header.prev
+        feed.floor = min(feed.floor, feed.seq + 1)
+        workspace.feed_changed(collection, header.device, header.incarnation)
+        if not feed.seq:
+            workspace.heads(collection).pop((header.device, header.incarnation), None)
+        for key in touched:
+            self._refold(collection, key)
+
+    def _collect_lost(self, collection: Collection, keys: list[bytes], header: Header) -> None:
+        workspace = self._workspace
+        for key in keys:
+            opened = workspace.open_key(collection, key)
+            if not opened.alive or opened.stub:
+                continue
+            row = rows.read(workspace.core, workspace.records, collection, key)
+            assert row is not None
+            for slot in workspace.load(opened).slots():
+                if slot.writer == workspace.core.writer and slot.hlc >= header.hlc:
+                    self.report.rewrite.append(Lost(collection, row.id, slot.name, slot.value))
+
+    def _refold(self, collection: Collection, key: bytes) -> None:
+        workspace = self._workspace
+        core, records, number = workspace.core, workspace.records, collection.number
+        workspace.documents.pop((number, key), None)
+        stored = records.get(layout.document(b"D", number, key))
+        if stored is None:
+            return
+        record = DocumentRecord.unpack(stored)
+        if record.state != layout.WHOLE:
+            return
+        life_key = core.lives.key(record.slot)
+        present = rows.present_index_keys(core, records, collection, key, life_key)
+        row = rows.read(core, records, collection, key)
+        assert row is not None
+        document, _, _ = refold.refold(core, records, collection, key, record)
+        if not document.slots() and not document.text():
+            for index in present:
+                records.delete(index)
+            forget.drop_life(workspace, collection, key)
+            return
+        opened = workspace.open_key(collection, key, row.id)
+        opened.document, opened.touched = document, True
+        workspace.settle()
+
+    def hold_count(self) -> int:
+        return len(self._holds)

@@ -1,0 +1,141 @@
+"""Every key and value of the LMDB environment, in one table. Byte order is big-endian throughout.
+
+One unnamed database, so that a commit writes few pages and one `stat` tells how many are live. Every key starts with
+one letter; every value ends in an 8-byte checksum of key and value, keyed per store, so that a flipped bit anywhere in
+a live record is noticed even where nothing is encrypted. `#` is a collection number (u16), `@` a feed number (u32).
+
+======  ===================================  ======================================================================
+prefix  key after it                         value
+======  ===================================  ======================================================================
+``M``   name                                 one named value (format, state, identity, spaces …)
+``K``   collection tag 16                    `#`
+``F``   `#` device 32 incarnation 8          feed: `@`, floor, seq, head hash, arrival, endorsed, fork seq
+``G``   `@`                                  `#` device 32 incarnation 8
+``E``   `@` seq u64                          arrival u64, signature 64, header
+``I``   `@` seq u64 index u16                life slot u64, item sealed again under the life's key
+``A``   `#` arrival u64                      `@` seq u64
+``D``   `#` document key 16                  life, slot, flags, creator, state hash, stamp
+``S``   `#` document key 16                  state of the living life, sealed under its key
+``R``   `#` document key 16                  row, sealed under the life's key
+``B``   `#` document key 16                  base: the state everything pruned was folded into, sealed
+``O``   `#` document key 16 arrival u64 i16  `@` seq u64 index u16: items of the living life since its base
+``T``   `#` document key 16                  tombstone: greatest dead life, stamp, where it went
+``U``   due ms u64 `#` document key 16 life  a dead life whose key is still to be destroyed: slot, feed, seq
+``X``   `#` index 8 order u64 key 16         an index entry, empty
+``L``   change u64                           change log: `#`, document key, life, what, stamp
+``H``   number u64                           an entry on hold, sealed
+``P``   device 32 `@`                        what that device said it holds durably: seq, hash, erased through
+``V``   number u64                           evidence: a fork proof or a rejected entry
+``Y``   `#` order u64 document key 16        a stub whose body is wanted
+======  ===================================  ======================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from typing import Final
+
+from aico_crdt.errors import Damaged
+
+FORMAT: Final = 1
+"""Version of everything in this table; a greater one is refused before LMDB opens the file."""
+CHECK_BYTES: Final = 8
+
+COLLECTION: Final = struct.Struct(">H")
+FEED: Final = struct.Struct(">I")
+U64: Final = struct.Struct(">Q")
+AT: Final = struct.Struct(">IQ")
+ITEM_AT: Final = struct.Struct(">IQH")
+CHANGE: Final = struct.Struct(">H16sIBQ")
+
+WHOLE: Final = 0
+STUB: Final = 1
+HIDDEN: Final = 2
+"""States of a document's life: body here; only known by hash; forgotten, its key waiting to be destroyed."""
+
+
+def check(key: bytes, value: bytes, secret: bytes) -> bytes:
+    """The 8-byte checksum of a record."""
+    return blake2b(key + value, digest_size=CHECK_BYTES, key=secret).digest()
+
+
+def open_value(key: bytes, stored: bytes, secret: bytes) -> bytes:
+    """The value of a stored record, its checksum verified.
+
+    Raises:
+        Damaged: the record was changed on disk.
+    """
+    value = stored[:-CHECK_BYTES]
+    if check(key, value, secret) != stored[-CHECK_BYTES:]:
+        raise Damaged(f"A record under {key[:1].decode('latin-1')!r} does not match its checksum.")
+    return value
+
+
+def meta(name: str) -> bytes:
+    return b"M" + name.encode()
+
+
+def collection(tag: bytes) -> bytes:
+    return b"K" + tag
+
+
+def feed(number: int, device: bytes, incarnation: bytes) -> bytes:
+    return b"F" + COLLECTION.pack(number) + device + incarnation
+
+
+def feed_prefix(number: int) -> bytes:
+    return b"F" + COLLECTION.pack(number)
+
+
+def feed_name(feed_number: int) -> bytes:
+    return b"G" + FEED.pack(feed_number)
+
+
+def entry(feed_number: int, seq: int) -> bytes:
+    return b"E" + AT.pack(feed_number, seq)
+
+
+def item(feed_number: int, seq: int, index: int) -> bytes:
+    return b"I" + ITEM_AT.pack(feed_number, seq, index)
+
+
+def arrival(number: int, at: int) -> bytes:
+    return b"A" + COLLECTION.pack(number) + U64.pack(at)
+
+
+def document(letter: bytes, number: int, key: bytes) -> bytes:
+    """Keys of one document: `letter` is one of D, S, R, B, T."""
+    return letter + COLLECTION.pack(number) + key
+
+
+def operation(number: int, key: bytes, at: int, index: int) -> bytes:
+    return b"O" + COLLECTION.pack(number) + key + U64.pack(at) + index.to_bytes(2, "big")
+
+
+def erasure(due_ms: int, number: int, key: bytes, life: int) -> bytes:
+    return b"U" + U64.pack(due_ms) + COLLECTION.pack(number) + key + FEED.pack(life)
+
+
+def index(number: int, name: bytes, order: int, key: bytes) -> bytes:
+    return b"X" + COLLECTION.pack(number) + name + U64.pack(order) + key
+
+
+def change(number: int) -> bytes:
+    return b"L" + U64.pack(number)
+
+
+def hold(number: int) -> bytes:
+    return b"H" + U64.pack(number)
+
+
+def peer(device: bytes, feed_number: int) -> bytes:
+    return b"P" + device + FEED.pack(feed_number)
+
+
+def evidence(number: int) -> bytes:
+    return b"V" + U64.pack(number)
+
+
+def wanted(number: int, order: int, key: bytes) -> bytes:
+    return b"Y" + COLLECTION.pack(number) + U64.pack(order) + key

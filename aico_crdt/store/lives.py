@@ -1,0 +1,100 @@
+"""The life keys: a file of fixed 32-byte slots beside LMDB, overwritten in place to erase.
+
+LMDB copies pages on write and leaves stale bytes in free ones, so nothing inside it can be erased. A life's key can:
+it is `BLAKE2b(key = storage key, slot bytes ‖ slot number)`, and its slot is overwritten and synced when the life is
+erased. Slots are random from the start and synced long before a document uses one, so that a birth costs no second
+sync. Slot 0 is never given out: it stands for what belongs to no life (statements).
+
+File: 16 bytes magic and version, then slots of 32 bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from aico_crdt.errors import Damaged
+
+MAGIC: Final = b"aico-lives\0\0\0\0\0\1"
+SLOT_BYTES: Final = 32
+CHUNK_SLOTS: Final = 8192
+"""Slots made and synced at once: 256 KiB, so one birth in 8,192 pays for a sync of its own."""
+
+
+class LifeKeys:
+    """Keys of lives, by slot number. Thread-safe; several processes may share the file (growth happens under the
+    store's write transaction)."""
+
+    def __init__(self, path: Path, storage_key: bytes, *, create: bool) -> None:
+        flags = os.O_RDWR | (os.O_CREAT if create else 0) | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o600)
+        self._storage_key = storage_key
+        self._lock = threading.Lock()
+        self._map: mmap.mmap | None = None
+        size = os.fstat(self._file).st_size
+        if size == 0 and create:
+            os.pwrite(self._file, MAGIC, 0)
+            os.fsync(self._file)
+        elif os.pread(self._file, len(MAGIC), 0) != MAGIC:
+            os.close(self._file)
+            raise Damaged(f"{path.name} is not a life key file of this format.", "Restore it from a backup.")
+        self._remap()
+
+    def _remap(self) -> None:
+        size = os.fstat(self._file).st_size
+        self._slots = (size - len(MAGIC)) // SLOT_BYTES
+        # A retired map is left to the garbage collector: another thread may be reading from it.
+        self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ)
+
+    def reserve(self, slot: int) -> None:
+        """Make sure that `slot` exists, is random and is on disk. Called inside the store's write transaction."""
+        if slot < self._slots:
+            return
+        with self._lock:
+            self._remap()
+            while slot >= self._slots:
+                end = len(MAGIC) + self._slots * SLOT_BYTES
+                block = os.urandom(CHUNK_SLOTS * SLOT_BYTES)
+                written = 0
+                while written < len(block):
+                    written += os.pwrite(self._file, block[written:], end + written)
+                os.fsync(self._file)
+                self._remap()
+
+    def key(self, slot: int) -> bytes:
+        """The 32-byte key of the life at `slot`; slot 0 is the store's own key.
+
+        Raises:
+            Damaged: the file is shorter than the store believes.
+        """
+        if slot == 0:
+            return self._storage_key
+        if slot >= self._slots:
+            with self._lock:
+                self._remap()
+            if slot >= self._slots:
+                raise Damaged("The life key file was cut short.", "Restore it from a backup.")
+        assert self._map is not None
+        start = len(MAGIC) + slot * SLOT_BYTES
+        material = self._map[start : start + SLOT_BYTES] + slot.to_bytes(8, "big")
+        return blake2b(material, digest_size=32, key=self._storage_key, person=b"aico.life.1").digest()
+
+    def destroy(self, slots: list[int]) -> None:
+        """Overwrite `slots` with new random bytes and sync: what was sealed under them is gone for good.
+
+        Idempotent; survives a crash at any point because the caller repeats it until it has noted the erasure.
+        """
+        for slot in slots:
+            if slot:
+                os.pwrite(self._file, os.urandom(SLOT_BYTES), len(MAGIC) + slot * SLOT_BYTES)
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            self._map = None

@@ -1,0 +1,40 @@
+"""Sealing at rest: XChaCha20-Poly1305 (RFC 8439, draft-irtf-cfrg-xchacha) with a random 24-byte nonce in front.
+
+The associated data is the record's LMDB key, so a sealed value moved to another key does not open.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from nacl.bindings import (
+    crypto_aead_xchacha20poly1305_ietf_decrypt as _decrypt,
+)
+from nacl.bindings import (
+    crypto_aead_xchacha20poly1305_ietf_encrypt as _encrypt,
+)
+from nacl.exceptions import CryptoError
+
+from aico_crdt.errors import Damaged
+
+NONCE_BYTES: Final = 24
+OVERHEAD: Final = NONCE_BYTES + 16
+
+
+def seal(value: bytes, place: bytes, key: bytes) -> bytes:
+    """`value` sealed for the record at `place` under a 32-byte `key`."""
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + _encrypt(value, place, nonce, key)
+
+
+def unseal(sealed: bytes, place: bytes, key: bytes) -> bytes:
+    """Inverse of :func:`seal`.
+
+    Raises:
+        Damaged: the bytes, the place or the key are not those it was sealed with.
+    """
+    try:
+        return _decrypt(sealed[NONCE_BYTES:], place, sealed[:NONCE_BYTES], key)
+    except CryptoError as error:
+        raise Damaged(f"A sealed record under {place[:1].decode('latin-1')!r} does not open.") from error

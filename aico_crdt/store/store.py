@@ -1,0 +1,528 @@
+"""One device's store: local verbs over one LMDB environment.
+
+Thread-safe: any thread may call any method; writes queue behind one another, over all processes of the device. Every
+write is on disk when its call returns. Not usable across ``os.fork()``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aico_crdt import clock, ids
+from aico_crdt.config import Config
+from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, NotFound, WrongKey
+from aico_crdt.logs import logger
+from aico_crdt.store import forget, layout, rows, statements
+from aico_crdt.store.directory import DIRECTORY, LOCAL, Directory, index_hash, storage_keys
+from aico_crdt.store.environment import Environment, Label, now_ms, read_label, translate_os
+from aico_crdt.store.kind import Kind, Row
+from aico_crdt.store.lives import LifeKeys
+from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records
+from aico_crdt.store.transaction import Place, Transaction
+from aico_crdt.store.wake import Bell
+from aico_crdt.store.workspace import Core, Workspace
+from aico_crdt.trust import Identity
+from aico_crdt.trust.lease import Lease, machine_id
+
+LIVES_FILE: Final = "lives"
+_log = logger("store")
+
+NOWHERE: Final = "Check the id, or sync with the device that has it."
+
+Notice = Callable[["Commit"], None]
+
+
+class Commit:
+    """What one commit did: places of own entries, heads of received ones by collection tag, whether the family
+    changed, and the change number it reached."""
+
+    __slots__ = ("change", "family_changed", "own", "received", "source")
+
+    def __init__(
+        self,
+        change: int,
+        own: Sequence[Place] = (),
+        received: Mapping[bytes, Sequence[Any]] | None = None,
+        source: bytes | None = None,
+        family_changed: bool = False,
+    ) -> None:
+        self.change = change
+        self.own = tuple(own)
+        self.received = dict(received or {})
+        self.source = source
+        self.family_changed = family_changed
+
+
+class DocumentStore:
+    """The store of one device. Use :meth:`open`, or make one with :func:`aico_crdt.store.membership.found`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Environment,
+        label: Label,
+        core: Core,
+        lease: Lease | None,
+        config: Config,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self.path = directory
+        self.config = config
+        self.label = label
+        self._environment = environment
+        self._core = core
+        self._lease = lease
+        self._clock_ms = clock_ms
+        self._closed = False
+        self._core_lock = threading.RLock()
+        self._notices: list[Notice] = []
+        self._bell = Bell(directory / "wake")
+
+    # Opening and closing
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        identity: Identity,
+        kinds: Sequence[Kind],
+        *,
+        config: Config | None = None,
+        lease: str | os.PathLike[str] | None = None,
+        allow_network_fs: bool = False,
+        clock_ms: Callable[[], int] = now_ms,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> Self:
+        """Open the store at `path` with its device's identity.
+
+        Args:
+            kinds: what its documents are, in sync order.
+            lease: where the lease file is kept; must lie outside `path`. None for a store whose copy is never made.
+
+        Raises:
+            NoStore, NewerFormat, Damaged, WrongKey, ReadOnly, NetworkFilesystem: see each.
+        """
+        directory = Path(path).absolute()
+        settings = config or Config()
+        label = read_label(directory)
+        if label.device != identity.device:
+            raise WrongKey(
+                f"The key given is not that of the store at {directory}.",
+                "Name its own key with --key, or another store.",
+            )
+        if lease is not None and directory in Path(lease).absolute().parents:
+            raise InvalidValue("The lease must lie outside the store.", "Choose another place for it.")
+        environment = Environment.acquire(directory, settings.map_size_bytes, allow_network_fs=allow_network_fs)
+        try:
+            storage_key, checksum, index_secret = storage_keys(identity)
+            by_name = {kind.name: kind for kind in kinds}
+            if DIRECTORY not in by_name:
+                raise InvalidValue("A store needs a kind named 'directory'.")
+            lives = LifeKeys(directory / LIVES_FILE, storage_key, create=False)
+            with environment.read() as transaction:
+                records = Records(transaction, checksum)
+                family = records.get(layout.meta("family"))
+                incarnation = records.get(layout.meta("incarnation"))
+                if family is None or incarnation is None:
+                    raise Damaged("The store was not completely made.", "Remove its directory and run init again.")
+                found = statements.load(records, identity, by_name, storage_key, family)
+                core = Core(identity, lives, by_name, storage_key, checksum, index_secret, found, incarnation)
+                core.take_incarnation(incarnation)
+                if found.collections:
+                    statements.refresh(_stale(core), records)
+            opened_lease = None if lease is None else Lease.open(lease)
+            store = cls(directory, environment, label, core, opened_lease, settings, clock_ms)
+        except OSError as error:
+            environment.release()
+            raise translate_os(error, directory) from error
+        except BaseException:
+            environment.release()
+            raise
+        store._begin_incarnation(random)
+        return store
+
+    def _begin_incarnation(self, random: Callable[[int], bytes]) -> None:
+        """Draw a new incarnation when the store may have been copied or rolled back."""
+        with self._write() as workspace:
+            numbered = len(workspace.core.directory.collections)
+            statements.number_collections(
+                workspace.records,
+                workspace.counters,
+                workspace.core.directory.spaces,
+                list(workspace.core.kinds.values()),
+            )
+            restored = workspace.records.get(layout.meta("restored")) is not None
+            reason = "restored" if restored else None
+            if reason is None and self._lease is not None:
+                reason = self._lease.judge(
+                    machine_id(), self.path, workspace.core.incarnation, workspace.counters.commits
+                )
+            fresh = workspace.records.get(layout.meta("fresh")) is not None
+            if reason is not None and not fresh:
+                self._renew_incarnation(workspace, random)
+                _log.warning("new incarnation", extra={"reason": reason})
+            if restored:
+                workspace.records.delete(layout.meta("restored"))
+            if fresh:
+                workspace.records.delete(layout.meta("fresh"))
+            if not numbered:
+                workspace.counters.statements += 1
+        if self._lease is not None:
+            self._lease.renew(machine_id(), self.path, self._core.incarnation, self._commits)
+        with self._read() as records:
+            statements.refresh(_stale(self._core), records)
+
+    _commits = 0
+
+    def _renew_incarnation(self, workspace: Workspace, random: Callable[[int], bytes] = os.urandom) -> None:
+        incarnation = random(ids.INCARNATION_BYTES)
+        workspace.records.put(layout.meta("incarnation"), incarnation)
+        workspace.core.take_incarnation(incarnation)
+
+    def renew_incarnation(self) -> None:
+        """Write on as a new incarnation: another copy of this store may be writing as the present one."""
+        with self._write() as workspace:
+            self._renew_incarnation(workspace)
+        if self._lease is not None:
+            self._lease.renew(machine_id(), self.path, self._core.incarnation, self._commits)
+
+    def close(self) -> None:
+        """Release the environment; a second call does nothing. Watchers of this store end."""
+        if self._closed:
+            return
+        self._closed = True
+        self._bell.close()
+        if self._lease is not None:
+            self._lease.close()
+        self._environment.release()
+        self._core.lives.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What it is
+
+    @property
+    def device(self) -> bytes:
+        return self._core.identity.device
+
+    @property
+    def identity(self) -> Identity:
+        return self._core.identity
+
+    @property
+    def incarnation(self) -> bytes:
+        return self._core.incarnation
+
+    @property
+    def directory(self) -> Directory:
+        """The family and the collections, as of the last transaction of this process."""
+        return self._core.directory
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        return self._core.kinds
+
+    @property
+    def bell(self) -> Bell:
+        """Rings on every commit of any process of this device."""
+        return self._bell
+
+    def now_ms(self) -> int:
+        return self._clock_ms()
+
+    # Transactions
+
+    @contextmanager
+    def _read(self) -> Iterator[Records]:
+        if self._closed:
+            raise Closed("The store is closed.")
+        with self._environment.read() as transaction:
+            records = Records(transaction, self._core.checksum)
+            with self._core_lock:
+                statements.refresh(self._core, records)
+            yield records
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Core, Records]]:
+        """A snapshot for the parts of this package: the core and checked records."""
+        with self._read() as records:
+            yield self._core, records
+
+    @contextmanager
+    def _write(self, *, reserve: bool = False) -> Iterator[Workspace]:
+        """A workspace, flushed and committed with a sync at the end of the block, or taken back as a whole."""
+        if self._closed:
+            raise Closed("The store is closed.")
+        before = (self._core.directory, self._core.incarnation)
+        with self._core_lock:
+            try:
+                with self._environment.write(reserve=reserve) as transaction:
+                    records = Records(transaction, self._core.checksum)
+                    statements.refresh(self._core, records)
+                    incarnation = records.get(layout.meta("incarnation"))
+                    if incarnation is not None and incarnation != self._core.incarnation:
+                        self._core.take_incarnation(incarnation)
+                    workspace = Workspace(self._core, records, self._clock_ms())
+                    yield workspace
+                    workspace.flush()
+                    commits = workspace.counters.commits
+            except BaseException as error:
+                self._core.directory = before[0]
+                self._core.take_incarnation(before[1])
+                if isinstance(error, OSError) and not isinstance(error, AicoError):
+                    raise translate_os(error, self.path) from error
+                raise
+            self._commits = commits
+            if self._lease is not None:
+                self._lease.advance(commits)
+
+    @contextmanager
+    def writing(self, *, reserve: bool = False) -> Iterator[Workspace]:
+        """A write transaction for the parts of this package."""
+        with self._write(reserve=reserve) as workspace:
+            yield workspace
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Several verbs, one commit: on disk when the block ends, taken back as a whole when it raises."""
+        with self._write() as workspace:
+            transaction = Transaction(workspace, self.config)
+            yield transaction
+            transaction.finish()
+            change = workspace.counters.change
+        self.announce(Commit(change, own=transaction.places))
+
+    def announce(self, commit: Commit) -> None:
+        """Tell this process's listeners and ring for the other processes. Called after every commit."""
+        self._bell.ring()
+        for notice in list(self._notices):
+            notice(commit)
+
+    def on_commit(self, notice: Notice) -> Callable[[], None]:
+        """Call `notice` after every commit of this process, in the committing thread. Returns the way to stop it."""
+        self._notices.append(notice)
+        return lambda: self._notices.remove(notice) if notice in self._notices else None
+
+    # Single verbs
+
+    def create(self, kind: str, fields: Mapping[str, Any], *, id: str | None = None, space: str = "own") -> str:
+        """One :meth:`Transaction.create` in a transaction of its own."""
+        with self.transaction() as transaction:
+            return transaction.create(kind, fields, id=id, space=space)
+
+    def edit(self, kind: str, document_id: str, fields: Mapping[str, Any]) -> None:
+        """One :meth:`Transaction.edit` in a transaction of its own."""
+        with self.transaction() as transaction:
+            transaction.edit(kind, document_id, fields)
+
+    def forget(self, kind: str, document_id: str, *, now: bool = False) -> None:
+        """Forget one document; works when the map is full. With `now` its key is destroyed before this returns."""
+        with self._write(reserve=True) as workspace:
+            transaction = Transaction(workspace, self.config)
+            transaction.forget(kind, document_id, now=now)
+            transaction.finish()
+            change = workspace.counters.change
+        self.announce(Commit(change, own=transaction.places))
+        if now:
+            self.erase_due()
+
+    # Reading
+
+    def locate(self, records: Records, kind: str, document_id: str) -> tuple[Collection, bytes] | None:
+        """Collection and key of a document that lives, or lived, here."""
+        ids.check_public_id(document_id)
+        hidden = None
+        for collection in self._core.directory.of_kind(kind):
+            key = self._core.directory.spaces[collection.space].document_key(kind, document_id)
+            stored = records.get(layout.document(b"D", collection.number, key))
+            if stored is not None:
+                if DocumentRecord.unpack(stored).state != layout.HIDDEN:
+                    return collection, key
+                hidden = (collection, key)
+        return hidden
+
+    def read(self, kind: str, document_id: str) -> Row | None:
+        """The row of one document, None when there is none."""
+        with self._read() as records:
+            found = self.locate(records, kind, document_id)
+            if found is None:
+                return None
+            row = rows.read(self._core, records, *found)
+            return row if row is None or row.id else Row(
+                row.kind, document_id, row.space, row.life, {}, hlc=row.hlc, stub=True
+            )  # fmt: skip
+
+    def get(self, kind: str, document_id: str) -> Row:
+        """As :meth:`read`; raises NotFound when there is none."""
+        row = self.read(kind, document_id)
+        if row is None:
+            raise NotFound(f"There is no {kind} {document_id} here.", NOWHERE)
+        return row
+
+    def text(self, kind: str, document_id: str) -> str:
+        """The mergeable text of one document."""
+        from aico_crdt.crdt import Document
+        from aico_crdt.store import sealing
+
+        with self._read() as records:
+            found = self.locate(records, kind, document_id)
+            if found is not None:
+                collection, key = found
+                stored = records.get(layout.document(b"D", collection.number, key))
+                place = layout.document(b"S", collection.number, key)
+                sealed = records.get(place)
+                if stored is not None and sealed is not None:
+                    record = DocumentRecord.unpack(stored)
+                    state = sealing.unseal(sealed, place, self._core.lives.key(record.slot))
+                    return Document.load(state, self._core.client, self._core.writer).text()
+        raise NotFound(f"There is no {kind} {document_id} here.", "Check the id.")
+
+    def query(
+        self,
+        kind: str,
+        index: str,
+        value: str = "",
+        *,
+        first: int = 0,
+        last: int = (1 << 64) - 1,
+        limit: int = 1000,
+        newest_first: bool = False,
+        spaces: Sequence[str] | None = None,
+    ) -> list[Row]:
+        """Rows found under one index value, in its order (of several spaces merged), bounds inclusive.
+
+        Args:
+            first, last: bounds of the order, usually Unix milliseconds.
+            limit: at most so many rows.
+        """
+        if not 0 < limit <= 100_000:
+            raise InvalidValue("A query's limit is 1 to 100,000 rows.")
+        name = index_hash(self._core.index_secret, index, value)
+        found: list[tuple[int, bytes, Row]] = []
+        with self._read() as records:
+            for collection in self._core.directory.of_kind(kind):
+                if spaces is not None and collection.space not in spaces:
+                    continue
+                taken = 0
+                for order, key in self._index(records, collection, name, first, last, newest_first):
+                    row = rows.read(self._core, records, collection, key)
+                    if row is None:
+                        continue
+                    found.append((order, key, row))
+                    taken += 1
+                    if taken == limit:
+                        break
+        found.sort(key=lambda item: item[:2], reverse=newest_first)
+        return [row for _, _, row in found[:limit]]
+
+    def _index(
+        self, records: Records, collection: Collection, name: bytes, first: int, last: int, newest_first: bool
+    ) -> Iterator[tuple[int, bytes]]:
+        prefix = b"X" + layout.COLLECTION.pack(collection.number) + name
+        if newest_first:
+            start = prefix + layout.U64.pack(last) + b"\xff" * 17
+        else:
+            start = prefix + layout.U64.pack(first)
+        for key, _ in records.scan_raw(prefix, start, reverse=newest_first):
+            order = int.from_bytes(key[11:19], "big")
+            if (newest_first and order < first) or (not newest_first and order > last):
+                return
+            yield order, key[19:]
+
+    def rows(self, kind: str, *, spaces: Sequence[str] | None = None) -> Iterator[Row]:
+        """Every row of a kind, in order of document keys, over one snapshot."""
+        with self._read() as records:
+            for collection in self._core.directory.of_kind(kind):
+                if spaces is not None and collection.space not in spaces:
+                    continue
+                for key, value in records.scan(b"D" + layout.COLLECTION.pack(collection.number)):
+                    if DocumentRecord.unpack(value).state == layout.HIDDEN:
+                        continue
+                    row = rows.read(self._core, records, collection, key[3:])
+                    if row is not None:
+                        yield row
+
+    def content_hash(self, *, spaces: Sequence[str] | None = None) -> bytes:
+        """32 bytes over every living document of the shared spaces: equal on devices that hold the same.
+
+        `local` is left out unless named.
+        """
+        from hashlib import blake2b
+
+        hasher = blake2b(digest_size=32, person=b"aico.store.1")
+        with self._read() as records:
+            for collection in sorted(self._core.directory.collections.values(), key=lambda c: c.tag):
+                if (collection.space == LOCAL) if spaces is None else (collection.space not in spaces):
+                    continue
+                hasher.update(collection.tag)
+                for key, value in records.scan(b"D" + layout.COLLECTION.pack(collection.number)):
+                    record = DocumentRecord.unpack(value)
+                    if record.state != layout.HIDDEN:
+                        hasher.update(key[3:] + record.life.to_bytes(8, "big") + record.state_hash)
+        return hasher.digest()
+
+    def heads(self) -> dict[bytes, list[tuple[bytes, bytes, int, bytes]]]:
+        """(device, incarnation, seq, hash) of every feed, by collection tag."""
+        found: dict[bytes, list[tuple[bytes, bytes, int, bytes]]] = {}
+        with self._read() as records:
+            for collection in self._core.directory.collections.values():
+                for key, value in records.scan(layout.feed_prefix(collection.number)):
+                    feed = FeedRecord.unpack(value)
+                    if feed.seq:
+                        found.setdefault(collection.tag, []).append((key[3:35], key[35:43], feed.seq, feed.hash))
+        return found
+
+    def counters(self) -> Counters:
+        with self._read() as records:
+            return Counters.load(records)
+
+    # Upkeep
+
+    def erase_due(self, at_ms: int | None = None) -> int:
+        """Destroy the keys of forgotten lives whose undo window has passed. Returns how many.
+
+        Works when the map is full. May be interrupted anywhere and called again.
+        """
+        with self._read() as records:
+            owed = forget.due(records, self._clock_ms() if at_ms is None else at_ms)
+        if not owed:
+            return 0
+        self._core.lives.destroy([slot for _, _, _, _, slot in owed])
+        with self._write(reserve=True) as workspace:
+            numbers = {c.number: c for c in workspace.core.directory.collections.values()}
+            forget.settle_erasures(workspace, owed, numbers)
+            change = workspace.counters.change
+        self.announce(Commit(change))
+        return len(owed)
+
+    def used_bytes(self) -> int:
+        """Bytes of live pages."""
+        with self._environment.read() as transaction:
+            return self._environment.used_bytes(transaction)
+
+    @property
+    def environment(self) -> Environment:
+        return self._environment
+
+
+def _stale(core: Core) -> Core:
+    """`core`, made to read the directory anew at the next refresh."""
+    found = core.directory
+    core.directory = Directory(found.family, found.spaces, found.collections, -1)
+    return core
+
+
+def stamp_of(ms: int) -> int:
+    return clock.stamp(ms)

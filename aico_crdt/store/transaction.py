@@ -1,0 +1,393 @@
+"""A local write: several documents of several collections, one commit, one entry per collection.
+
+A transaction is atomic here. On other replicas it is atomic per collection: what it wrote to two collections may
+become visible there at two moments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from aico_crdt import ids
+from aico_crdt.config import Config
+from aico_crdt.crdt import Document
+from aico_crdt.crdt.document import check_field, member
+from aico_crdt.crdt.value import plain
+from aico_crdt.errors import Closed, Forbidden, InvalidValue, NotFound
+from aico_crdt.feed import Erase, Operation, deps_since, write_entry
+from aico_crdt.feed.entry import MAX_ERASE
+from aico_crdt.store import forget, rows
+from aico_crdt.store.directory import LOCAL
+from aico_crdt.store.kind import Row
+from aico_crdt.store.records import Collection
+from aico_crdt.store.workspace import OpenDocument, Workspace, pack
+from aico_crdt.trust import may
+
+UPDATE: Final = "update"
+FORGET: Final = "forget"
+STATEMENT: Final = "statement"
+MAX_TRANSACTION_BYTES: Final = 64 << 20
+"""What one transaction may write, all collections together: it is held in memory until it commits."""
+ITEM_SLACK_BYTES: Final = 512
+"""What an item needs beside its payload: id, names, nonce, tag."""
+
+
+class Place(NamedTuple):
+    """One entry this device wrote: the collection's tag, its incarnation and the seq in that feed."""
+
+    tag: bytes
+    incarnation: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An operation that waits for the end of the transaction. `slot` is its life's key slot, 0 for none; `bury` is
+    called with (feed number, seq) once it is appended."""
+
+    operation: Operation
+    opened: OpenDocument | None
+    slot: int
+    stamp: int
+    erase: tuple[Erase, ...] = ()
+    bury: Callable[[int, int], None] | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.operation.payload) + ITEM_SLACK_BYTES
+
+
+class Transaction:
+    """The verbs of one local write. Made by :meth:`DocumentStore.transaction`; not thread-safe.
+
+    Every verb checks its input before it changes anything; one that raises leaves the transaction as it was, and an
+    exception that leaves the ``with`` block takes all of it back.
+    """
+
+    def __init__(self, workspace: Workspace, config: Config) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._pending: dict[bytes, list[_Pending]] = {}
+        self._settled: dict[bytes, int] = {}
+        self._changed: dict[tuple[int, bytes], tuple[OpenDocument, int]] = {}
+        self._room = MAX_TRANSACTION_BYTES
+        self._open = True
+        self.places: list[Place] = []
+
+    # Verbs
+
+    def create(self, kind: str, fields: Mapping[str, Any], *, id: str | None = None, space: str = "own") -> str:
+        """Bear a document. Returns its public id (a ULID when none is given).
+
+        Raises:
+            InvalidValue: a value no replica could store, an id that lives already, an unknown kind or space.
+            Forbidden: this device may not write there.
+        """
+        collection = self._collection(kind, space)
+        now = self._workspace.now_ms
+        document_id = ids.ulid(now, os.urandom(10)) if id is None else ids.check_public_id(id)
+        _check_fields(fields)
+        opened = self._workspace.open(collection, document_id)
+        if opened.forgotten:
+            raise InvalidValue(f"This {kind} is forgotten by this same transaction.", "Bear it again later.")
+        if opened.alive:
+            raise InvalidValue(f"A {kind} with this id is here already.", "Edit it, or choose another id.")
+        self._workspace.bear(opened, self._workspace.core.identity.device)
+        self._workspace.load(opened).bear(fields, self._stamp(opened))
+        return document_id
+
+    def edit(self, kind: str, document_id: str, fields: Mapping[str, Any]) -> None:
+        """Write registers of one document; concurrent writes of others are kept as conflicts."""
+
+        _check_fields(fields)
+
+        def change(document: Document, stamp: int) -> None:
+            for name, value in fields.items():
+                document.set(name, value, stamp)
+
+        self._change(kind, document_id, change)
+
+    def add(self, kind: str, document_id: str, field: str, elements: Iterable[str]) -> None:
+        """Add elements to an add-wins set."""
+        members = _check_elements(field, elements)
+
+        def change(document: Document, stamp: int) -> None:
+            for element in members:
+                document.add(field, element, stamp)
+
+        self._change(kind, document_id, change)
+
+    def discard(self, kind: str, document_id: str, field: str, elements: Iterable[str]) -> None:
+        """Remove elements of an add-wins set as far as they were seen."""
+        members = _check_elements(field, elements)
+
+        def change(document: Document, stamp: int) -> None:
+            for element in members:
+                document.discard(field, element, stamp)
+
+        self._change(kind, document_id, change)
+
+    def increment(self, kind: str, document_id: str, field: str, amount: int = 1) -> None:
+        """Move a counter."""
+        self._change(kind, document_id, lambda d, stamp: d.increment(field, amount, stamp))
+
+    def put_slot(self, kind: str, document_id: str, name: str, value: Any, *, space: str = "own") -> None:
+        """Set this device's own slot of a field and touch no other; bears the document when it does not live."""
+        _check_fields({name: value})
+        opened = self._find(kind, document_id)
+        if opened is None:
+            collection = self._collection(kind, space)
+            opened = self._workspace.open(collection, document_id)
+            if opened.forgotten:
+                raise InvalidValue(f"This {kind} is forgotten by this same transaction.", "Bear it again later.")
+            self._workspace.bear(opened, self._workspace.core.identity.device)
+            self._workspace.load(opened).put_slot(name, value, self._stamp(opened))
+            return
+        self._change(kind, document_id, lambda d, stamp: d.put_slot(name, value, stamp))
+
+    def insert_text(self, kind: str, document_id: str, index: int, text: str) -> None:
+        """Insert into the document's mergeable text, at a code point."""
+        self._change(kind, document_id, lambda d, _: d.insert_text(index, text))
+
+    def delete_text(self, kind: str, document_id: str, index: int, length: int) -> None:
+        """Delete code points of the document's mergeable text."""
+        self._change(kind, document_id, lambda d, _: d.delete_text(index, length))
+
+    def forget(self, kind: str, document_id: str, *, now: bool = False, moved_to: str | None = None) -> None:
+        """End the document's life: its row hides with this commit, its key is destroyed after the undo window, or
+        as soon as possible with `now`.
+
+        Raises:
+            NotFound: no such living document here. Forbidden: neither its creator nor a full-trust device.
+        """
+        opened = self._require(kind, document_id)
+        core = self._workspace.core
+        assert opened.record is not None
+        creator = opened.record.creator == core.identity.device
+        self._authorise(FORGET, opened.collection, is_creator=creator)
+        life = opened.record.life
+        self._take(opened)
+        erase = forget.erase_list(self._workspace, opened, MAX_ERASE)
+        stamp = self._workspace.tick()
+        due_ms = self._workspace.now_ms + (0 if now else self._config.undo_window_s * 1000)
+
+        def bury(feed_number: int, seq: int) -> None:
+            forget.end_life(self._workspace, opened, life, stamp, moved_to, due_ms, (feed_number, seq))
+
+        operation = Operation(opened.id or document_id, life, FORGET, pack([moved_to, now]))
+        self._queue(opened.collection, _Pending(operation, None, 0, stamp, erase, bury))
+        opened.forgotten = True  # for the verbs that follow; the burial is at the end
+
+    def statement(self, payload: bytes, operation: str) -> None:
+        """Append a trust statement to the directory.
+
+        Raises:
+            Forbidden: the authority table refuses `operation` to this device.
+        """
+        collection = self._workspace.core.directory.directory
+        self._authorise(operation, collection, is_creator=False)
+        self.append(collection, Operation("", 0, STATEMENT, payload))
+
+    def append(self, collection: Collection, operation: Operation) -> None:
+        """Add an operation on no document to the collection's next entry."""
+        self._queue(collection, _Pending(operation, None, 0, self._workspace.tick()))
+
+    def read(self, kind: str, document_id: str) -> Row | None:
+        """The row as this transaction has changed it so far."""
+        opened = self._find(kind, document_id)
+        if opened is None:
+            return None
+        if opened.stub or not (opened.touched or (opened.collection.number, opened.key) in self._changed):
+            return rows.read(self._workspace.core, self._workspace.records, opened.collection, opened.key)
+        folded = rows.fold(self._workspace.kind(opened.collection), document_id, self._workspace.load(opened))
+        assert opened.record is not None
+        record = opened.record
+        return Row(
+            kind, document_id, opened.collection.space, record.life, folded.fields, folded.conflicts, record.stamp,
+            ids.device_name(record.creator),
+        )  # fmt: skip
+
+    def text(self, kind: str, document_id: str) -> str:
+        """The document's mergeable text as changed so far."""
+        return self._workspace.load(self._require(kind, document_id)).text()
+
+    # Ending
+
+    def finish(self) -> None:
+        """Write what is pending as entries. Called once, inside the LMDB transaction, before it commits."""
+        self.checkpoint()
+        for tag, pending in self._pending.items():
+            collection = self._workspace.core.directory.collections[tag]
+            for chunk in self._chunks(pending):
+                self._write(collection, chunk)
+        self._pending.clear()
+        self._open = False
+
+    def checkpoint(self) -> None:
+        """What was done so far stands even if what follows is taken back: one writer of a group has ended."""
+        for opened, _ in list(self._changed.values()):
+            self._take(opened)
+        self._workspace.settle()
+        self._settled = {tag: len(pending) for tag, pending in self._pending.items()}
+
+    def rollback(self) -> None:
+        """Take back everything since the last :meth:`checkpoint`."""
+        self._changed.clear()
+        for tag, pending in self._pending.items():
+            del pending[self._settled.get(tag, 0) :]
+        self._workspace.revert()
+
+    # Inside
+
+    def _collection(self, kind: str, space: str) -> Collection:
+        directory = self._workspace.core.directory
+        collection = directory.find(space, kind)
+        if collection is None:
+            if kind not in self._workspace.core.kinds:
+                known = ", ".join(sorted(self._workspace.core.kinds))
+                raise InvalidValue(f"There is no kind {kind!r} in this store.", f"Kinds: {known}.")
+            spaces = ", ".join(sorted(directory.spaces))
+            raise InvalidValue(f"This device has no space {space!r} for {kind}.", f"Spaces: {spaces}.")
+        self._authorise(UPDATE, collection, is_creator=True)
+        return collection
+
+    def _authorise(self, operation: str, collection: Collection, *, is_creator: bool) -> None:
+        core = self._workspace.core
+        if not self._open:
+            raise Closed("This transaction has ended.", "Begin a new one.")
+        if collection.space == LOCAL:
+            return
+        trust = core.directory.family.trust_of(core.identity.device)
+        if not may(operation, collection.kind, trust, is_creator=is_creator):
+            raise Forbidden(
+                f"This device ({trust or 'no member'}) may not {operation.replace(':', ' ')} in {collection.kind}.",
+                "Ask the owner to do it on a full-trust device, or to admit this one.",
+            )
+
+    def _find(self, kind: str, document_id: str) -> OpenDocument | None:
+        ids.check_public_id(document_id)
+        for collection in self._workspace.core.directory.of_kind(kind):
+            opened = self._workspace.open(collection, document_id)
+            if opened.alive and not opened.forgotten:
+                return opened
+        return None
+
+    def _require(self, kind: str, document_id: str) -> OpenDocument:
+        opened = self._find(kind, document_id)
+        if opened is None:
+            raise NotFound(f"There is no {kind} {document_id} here.", "Check the id, or sync with its device.")
+        if opened.stub:
+            raise NotFound(f"Only a stub of {kind} {document_id} is here.", "Sync with a device that holds its body.")
+        return opened
+
+    def _change(self, kind: str, document_id: str, change: Callable[[Document, int], None]) -> None:
+        opened = self._require(kind, document_id)
+        self._authorise(UPDATE, opened.collection, is_creator=False)
+        change(self._workspace.load(opened), self._stamp(opened))
+
+    def _stamp(self, opened: OpenDocument) -> int:
+        stamp = self._workspace.tick()
+        opened.touched = True
+        self._changed[opened.collection.number, opened.key] = (opened, stamp)
+        return stamp
+
+    def _queue(self, collection: Collection, pending: _Pending) -> None:
+        self._room -= pending.size
+        if self._room < 0:
+            raise InvalidValue(
+                f"One transaction writes at most {MAX_TRANSACTION_BYTES >> 20} MiB.", "Commit in smaller steps."
+            )
+        self._pending.setdefault(collection.tag, []).append(pending)
+
+    def _take(self, opened: OpenDocument) -> None:
+        """Queue what was written to one document since it was last taken."""
+        found = self._changed.pop((opened.collection.number, opened.key), None)
+        if found is None:
+            return
+        _, stamp = found
+        update = self._workspace.load(opened).take_update()
+        if update is None:
+            return
+        assert opened.record is not None
+        if len(update) > self._config.max_entry_bytes - ITEM_SLACK_BYTES:
+            raise InvalidValue(
+                f"A document changed by {len(update)} bytes; at most {self._config.max_entry_bytes} fit one entry.",
+                "Split the value over several documents.",
+            )
+        core, record = self._workspace.core, opened.record
+        opened.updates.append((update, core.client, core.writer))
+        operation = Operation(opened.id, record.life, UPDATE, update)
+        self._queue(opened.collection, _Pending(operation, opened, record.slot, stamp))
+
+    def _chunks(self, pending: list[_Pending]) -> Iterator[list[_Pending]]:
+        """`pending` cut so that each part fits one entry."""
+        chunk: list[_Pending] = []
+        size = erased = 0
+        for one in pending:
+            full = len(chunk) >= self._config.max_items or size + one.size > self._config.max_entry_bytes
+            if chunk and (full or erased + len(one.erase) > MAX_ERASE):
+                yield chunk
+                chunk, size, erased = [], 0, 0
+            chunk.append(one)
+            size += one.size
+            erased += len(one.erase)
+        if chunk:
+            yield chunk
+
+    def _write(self, collection: Collection, chunk: list[_Pending], stamp: int = 0) -> None:
+        """One entry of `collection`."""
+        workspace, core = self._workspace, self._workspace.core
+        device, incarnation = core.identity.device, core.incarnation
+        heads = workspace.heads(collection)
+        feed = workspace.feed(collection, device, incarnation)
+        known = {
+            writer: head for writer, head in heads.items() if workspace.feed(collection, *writer).arrival < feed.arrival
+        }
+        space = core.directory.spaces[collection.space]
+        entry = write_entry(
+            family=core.directory.family.id,
+            tag=collection.tag,
+            device=device,
+            incarnation=incarnation,
+            seq=feed.seq + 1,
+            prev=feed.hash,
+            deps=deps_since(heads, known, (device, incarnation)),
+            hlc=max((pending.stamp for pending in chunk), default=stamp),
+            key_id=space.key_id,
+            key=space.key,
+            erase=[erase for pending in chunk for erase in pending.erase],
+            operations=[pending.operation for pending in chunk],
+            sign=core.identity.sign,
+            random=os.urandom,
+        )
+        feed, at = workspace.append(collection, entry)
+        for index, (pending, sealed) in enumerate(zip(chunk, entry.items, strict=True)):
+            assert sealed is not None
+            workspace.keep_item(feed.number, feed.seq, index, pending.slot, sealed)
+            if pending.opened is not None:
+                pending.opened.operations.append((feed.number, feed.seq, index, at))
+            if pending.bury is not None:
+                pending.bury(feed.number, feed.seq)
+        self.places.append(Place(collection.tag, incarnation, feed.seq))
+
+    def witness(self, collection: Collection) -> None:
+        """Append an entry without items: it only names, as dependencies, what was applied here."""
+        self._write(collection, [], self._workspace.tick())
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    if not isinstance(fields, Mapping):
+        raise InvalidValue("Fields are a mapping of names to values.")
+    for name, value in fields.items():
+        check_field(name)
+        plain(value)
+
+
+def _check_elements(field: str, elements: Iterable[str]) -> list[str]:
+    members = [elements] if isinstance(elements, str) else list(elements)
+    for element in members:
+        member(field, element)
+    return members

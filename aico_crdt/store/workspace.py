@@ -1,0 +1,363 @@
+"""The state of one write transaction: documents being changed, feeds being extended, all written at its end.
+
+Local writes and received entries go through the same workspace, so there is one way in which a document's state,
+row, index keys and change log follow from its entries. Documents stay in memory until :meth:`Workspace.flush`, and
+an entry (or one writer of a group) that fails is taken back with :meth:`Workspace.revert`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgpack
+
+from aico_crdt import clock, ids
+from aico_crdt.crdt import Document, foreign
+from aico_crdt.errors import Damaged, NotAllowed, NotYet
+from aico_crdt.feed import Entry, Head, Header
+from aico_crdt.store import layout, sealing
+from aico_crdt.store.directory import Directory, index_hash
+from aico_crdt.store.kind import Kind
+from aico_crdt.store.lives import LifeKeys
+from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records
+from aico_crdt.trust import Identity
+
+BORN: Final = 1
+CHANGED: Final = 2
+FORGOTTEN: Final = 3
+FETCHED: Final = 4
+"""What a change log record says of a document."""
+
+
+@dataclass(slots=True)
+class Core:
+    """What every transaction of one open store shares. `directory`, `incarnation` and what follows from them are
+    replaced when a statement or a fork changes them."""
+
+    identity: Identity
+    lives: LifeKeys
+    kinds: Mapping[str, Kind]
+    storage_key: bytes
+    checksum: bytes
+    index_secret: bytes
+    directory: Directory
+    incarnation: bytes
+    client: int = 0
+    writer: str = ""
+
+    def take_incarnation(self, incarnation: bytes) -> None:
+        self.incarnation = incarnation
+        self.client = ids.client_id(self.identity.device, incarnation)
+        self.writer = ids.writer(self.identity.device, incarnation)
+
+
+@dataclass(slots=True)
+class OpenDocument:
+    """One document inside a workspace. `saved` is its state as on disk; `updates` what was accepted since."""
+
+    collection: Collection
+    key: bytes
+    id: str
+    dead: int
+    record: DocumentRecord | None
+    saved: bytes | None
+    document: Document | None = None
+    updates: list[tuple[bytes, int, str]] = field(default_factory=list)
+    operations: list[tuple[int, int, int, int]] = field(default_factory=list)
+    born: bool = False
+    touched: bool = False
+    forgotten: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.record is not None and self.record.life > self.dead and self.record.state != layout.HIDDEN
+
+    @property
+    def stub(self) -> bool:
+        return self.alive and self.record is not None and self.record.state == layout.STUB
+
+
+@dataclass(slots=True)
+class _Before:
+    record: DocumentRecord | None
+    dead: int
+    updates: int
+    operations: int
+    saved: bytes | None
+    born: bool
+    touched: bool
+    forgotten: bool
+
+
+class Workspace:
+    """One write transaction's work. Serves one thread; must not outlive its transaction."""
+
+    def __init__(self, core: Core, records: Records, now_ms: int) -> None:
+        self.core = core
+        self.records = records
+        self.now_ms = now_ms
+        self.counters = Counters.load(records)
+        self.documents: dict[tuple[int, bytes], OpenDocument] = {}
+        self._before: dict[tuple[int, bytes], _Before] = {}
+        self._feeds: dict[tuple[int, bytes, bytes], FeedRecord] = {}
+        self._dirty_feeds: set[tuple[int, bytes, bytes]] = set()
+        self._heads: dict[int, dict[tuple[bytes, bytes], Head]] = {}
+        self.after_flush: list[Callable[[], None]] = []
+
+    # Feeds
+
+    def heads(self, collection: Collection) -> dict[tuple[bytes, bytes], Head]:
+        """The head of every feed of `collection`, this transaction's appends included. Not to be changed."""
+        heads = self._heads.get(collection.number)
+        if heads is None:
+            heads = {}
+            for key, value in self.records.scan(layout.feed_prefix(collection.number)):
+                writer = (key[3:35], key[35:43])
+                record = FeedRecord.unpack(value)
+                self._feeds.setdefault((collection.number, *writer), record)
+                if record.seq:
+                    heads[writer] = Head(*writer, record.seq, record.hash)
+            self._heads[collection.number] = heads
+        return heads
+
+    def feed(self, collection: Collection, device: bytes, incarnation: bytes) -> FeedRecord:
+        """The feed's record, made when it is new. Mark it with :meth:`feed_changed` after changing it."""
+        name = (collection.number, device, incarnation)
+        record = self._feeds.get(name)
+        if record is None:
+            key = layout.feed(*name)
+            stored = self.records.get(key)
+            if stored is not None:
+                record = FeedRecord.unpack(stored)
+            else:
+                self.counters.feed += 1
+                record = FeedRecord(self.counters.feed, 1, 0, bytes(32), 0, 0, 0)
+                self.records.put(layout.feed_name(record.number), key[1:])
+                self._dirty_feeds.add(name)
+            self._feeds[name] = record
+        return record
+
+    def feed_changed(self, collection: Collection, device: bytes, incarnation: bytes) -> None:
+        name = (collection.number, device, incarnation)
+        self._dirty_feeds.add(name)
+        record = self._feeds[name]
+        if record.seq:
+            self.heads(collection)[device, incarnation] = Head(device, incarnation, record.seq, record.hash)
+
+    def append(self, collection: Collection, entry: Entry) -> tuple[FeedRecord, int]:
+        """Append `entry`'s header to its feed. Returns the feed and the arrival number."""
+        header = entry.header
+        record = self.feed(collection, header.device, header.incarnation)
+        self.heads(collection)
+        self.counters.arrival += 1
+        at = self.counters.arrival
+        self.records.put(layout.entry(record.number, header.seq), layout.U64.pack(at) + entry.signature + header.raw)
+        self.records.put(layout.arrival(collection.number, at), layout.AT.pack(record.number, header.seq))
+        record.seq, record.hash, record.arrival = header.seq, header.hash, at
+        if record.floor > header.seq:
+            record.floor = header.seq
+        self.feed_changed(collection, header.device, header.incarnation)
+        return record, at
+
+    def keep_item(self, feed_number: int, seq: int, index: int, slot: int, sealed: bytes) -> None:
+        """Store a sealed item, sealed again under the key of the life at `slot`."""
+        key = layout.item(feed_number, seq, index)
+        self.records.put(key, layout.U64.pack(slot) + sealing.seal(sealed, key, self.core.lives.key(slot)))
+
+    # Documents
+
+    def kind(self, collection: Collection) -> Kind:
+        return self.core.kinds[collection.kind]
+
+    def open(self, collection: Collection, document_id: str) -> OpenDocument:
+        space = self.core.directory.spaces[collection.space]
+        return self.open_key(collection, space.document_key(collection.kind, document_id), document_id)
+
+    def open_key(self, collection: Collection, key: bytes, document_id: str = "") -> OpenDocument:
+        """The document, as changed so far; loaded from disk the first time."""
+        name = (collection.number, key)
+        found = self.documents.get(name)
+        if found is None:
+            stored = self.records.get(layout.document(b"D", *name))
+            record = None if stored is None else DocumentRecord.unpack(stored)
+            found = OpenDocument(collection, key, document_id, self._dead_life(collection, key), record, None)
+            self.documents[name] = found
+        elif not found.id:
+            found.id = document_id
+        if name not in self._before:
+            self._before[name] = _Before(
+                None if found.record is None else found.record.copy(),
+                found.dead,
+                len(found.updates),
+                len(found.operations),
+                found.saved,
+                found.born,
+                found.touched,
+                found.forgotten,
+            )
+        return found
+
+    def _dead_life(self, collection: Collection, key: bytes) -> int:
+        tombstone = self.records.get_packed(layout.document(b"T", collection.number, key))
+        return 0 if tombstone is None else int(tombstone[0])
+
+    def bear(self, opened: OpenDocument, creator: bytes) -> None:
+        """Begin the document's next life with an empty state and a key of its own."""
+        if opened.record is not None:
+            self._clear_old_life(opened)
+        self.counters.slot += 1
+        slot = self.counters.slot
+        self.core.lives.reserve(slot)
+        opened.record = DocumentRecord(opened.dead + 1, slot, layout.WHOLE, creator, bytes(32), 0)
+        opened.saved, opened.document, opened.born, opened.forgotten = None, None, True, False
+        opened.updates.clear()
+        opened.operations.clear()
+
+    def _clear_old_life(self, opened: OpenDocument) -> None:
+        """Drop what the last life left behind; its key is on the list of keys to destroy already."""
+        from aico_crdt.store.forget import drop_life
+
+        drop_life(self, opened.collection, opened.key)
+
+    def load(self, opened: OpenDocument) -> Document:
+        """The Yjs document of a living life."""
+        if opened.document is None:
+            record = opened.record
+            assert record is not None
+            if opened.saved is None and not opened.born:
+                key = layout.document(b"S", opened.collection.number, opened.key)
+                sealed = self.records.get(key)
+                if sealed is None:
+                    raise Damaged("A document's state is missing.")
+                opened.saved = sealing.unseal(sealed, key, self.core.lives.key(record.slot))
+            derived = self.kind(opened.collection).derived
+            core = self.core
+            if opened.saved is None:
+                document = Document.new(core.client, core.writer, derived=derived)
+            else:
+                document = Document.load(opened.saved, core.client, core.writer, derived=derived)
+            for update, client, writer in opened.updates:
+                foreign.merge(document, update, client, writer, overlap=True)
+            opened.document = document
+        return opened.document
+
+    def merge(self, opened: OpenDocument, life: int, update: bytes, header: Header, client: int, writer: str) -> bool:
+        """Apply a received update to the life it names. False when that life is dead and the item must not be kept.
+
+        Raises:
+            Malformed, NotAllowed, NotYet: as :func:`aico_crdt.crdt.foreign.merge`; revert the entry then.
+        """
+        if life <= opened.dead:
+            return False
+        if not opened.alive:
+            if life != opened.dead + 1:
+                raise NotYet("dependency", "An item names a life that has not begun.")
+            self.bear(opened, header.device)
+        assert opened.record is not None
+        if life != opened.record.life:
+            raise NotAllowed("An item names a life out of turn.")
+        if not opened.stub:
+            document = self.load(opened)
+            try:
+                foreign.merge(document, update, client, writer, overlap=opened.record.state != layout.WHOLE)
+            except BaseException:
+                opened.document = None
+                raise
+            opened.updates.append((update, client, writer))
+        opened.touched = True
+        return True
+
+    # Taking back
+
+    def settle(self) -> None:
+        """What was done since the last call stands."""
+        self._before.clear()
+
+    def revert(self) -> None:
+        """Take back every change to documents since :meth:`settle`. Feeds and records are not touched by staging."""
+        for name, before in self._before.items():
+            opened = self.documents[name]
+            opened.record, opened.dead, opened.saved = before.record, before.dead, before.saved
+            del opened.updates[before.updates :]
+            del opened.operations[before.operations :]
+            opened.born, opened.touched, opened.forgotten = before.born, before.touched, before.forgotten
+            opened.document = None
+        self._before.clear()
+
+    # The end
+
+    def flush(self) -> None:
+        """Write every changed document's state, row, index keys and change, then feeds and counters."""
+        for opened in self.documents.values():
+            if opened.touched and opened.alive:
+                self._write_document(opened)
+        for name in self._dirty_feeds:
+            self.records.put(layout.feed(*name), self._feeds[name].pack())
+        self._dirty_feeds.clear()
+        self.counters.commits += 1
+        self.counters.save(self.records)
+
+    def _write_document(self, opened: OpenDocument) -> None:
+        from aico_crdt.store import rows
+
+        record = opened.record
+        assert record is not None
+        number, key = opened.collection.number, opened.key
+        for feed_number, seq, index, at in opened.operations:
+            self.records.put(layout.operation(number, key, at, index), layout.ITEM_AT.pack(feed_number, seq, index))
+        opened.operations.clear()
+        if not opened.stub:
+            document = self.load(opened)
+            state = document.state()
+            life_key = self.core.lives.key(record.slot)
+            self.keep_base(opened)
+            place = layout.document(b"S", number, key)
+            self.records.put(place, sealing.seal(state, place, life_key))
+            rows.write(self, opened, document, life_key)
+            opened.saved = state
+            opened.updates.clear()
+        self.records.put(layout.document(b"D", number, key), record.pack())
+        self.log(opened.collection, key, record.life, BORN if opened.born else CHANGED, record.stamp)
+        opened.born = opened.touched = False
+
+    def keep_base(self, opened: OpenDocument) -> None:
+        """Before a pruned document's state is first overwritten, keep it as the base. See :mod:`prune`."""
+        if opened.born:
+            return
+        number, key = opened.collection.number, opened.key
+        marker = layout.document(b"B", number, key)
+        stored = self.records.get(marker)
+        if stored == b"":
+            assert opened.record is not None
+            state_key = layout.document(b"S", number, key)
+            sealed = self.records.get(state_key)
+            if sealed is None:
+                raise Damaged("A document's state is missing.")
+            life_key = self.core.lives.key(opened.record.slot)
+            self.records.put(marker, sealing.seal(sealing.unseal(sealed, state_key, life_key), marker, life_key))
+
+    def log(self, collection: Collection, key: bytes, life: int, what: int, stamp: int) -> None:
+        """One record of the change log: what watchers and search indexes follow."""
+        self.counters.change += 1
+        self.records.put(
+            layout.change(self.counters.change), layout.CHANGE.pack(collection.number, key, life, what, stamp)
+        )
+
+    def tick(self) -> int:
+        """The next local stamp."""
+        self.counters.stamp = clock.tick(self.counters.stamp, self.now_ms)
+        return self.counters.stamp
+
+    def observe(self, stamp: int) -> None:
+        self.counters.stamp = clock.observe(self.counters.stamp, stamp, self.now_ms)
+
+
+def index_key(core: Core, number: int, key: bytes, name: str, value: str, order: int) -> bytes:
+    return layout.index(number, index_hash(core.index_secret, name, value), max(0, min(order, (1 << 64) - 1)), key)
+
+
+def pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value)
+    return packed
