@@ -89,12 +89,7 @@ def test_a_text_keeps_what_was_typed_in_one_order(rng: Random) -> None:
     harness.check(KIND, rng)
 
 
-class DropsTyping(harness.DropsEverything):
-    def perform(self, action: Any) -> None:
-        pass
-
-
-@pytest.mark.parametrize("broken", [DropsTyping, harness.DropsWhatOthersWrite])
+@pytest.mark.parametrize("broken", [harness.DropsEverything, harness.DropsWhatOthersWrite])
 def test_the_law_sees_lost_typing(broken: type[harness.Replica]) -> None:
     assert harness.score(KIND, harness.Replica) == 1
     assert harness.score(KIND, broken) <= 0.1
