@@ -11,6 +11,7 @@ import json
 import random
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from pycrdt import Doc
@@ -19,6 +20,9 @@ from aico_crdt.crdt.lib0 import write_varuint
 from aico_crdt.crdt.walker import decode_state_vector, pairs_of, walk
 from aico_crdt.errors import PeerError
 from property_tests.yjs_histories import Step, content, history, roots
+
+Range = tuple[int, int, int]
+"""client, clock, length"""
 
 
 def damaged(rng: random.Random, update: bytes, other: bytes) -> bytes:
@@ -127,13 +131,25 @@ def judge(step: Step, update: bytes) -> str:
     whole = walk(state, {}, None)
     if whole.after({}) != walked.after(known) or decode_state_vector(again.get_state()) != walked.after(known):
         return "the encoded state has other clocks"
-    gone = {(client, at) for client, clock, length in whole.deleted for at in range(clock, clock + length)}
-    if any((client, at) not in gone for client, clock, n in walked.deleted for at in range(clock, clock + n)):
+    if not covers(whole.deleted, walked.deleted):
         return "a delete is pending"
     roots(doc), roots(again)
     if walked.is_fields and content(doc) != content(again):
         return "the encoded state reads differently"
     return "fine"
+
+
+def covers(ranges: Iterable[Range], wanted: Iterable[Range]) -> bool:
+    """Whether every clock of `wanted` lies in `ranges`, which are in order for each client."""
+    ends: dict[int, list[tuple[int, int]]] = {}
+    for client, clock, length in ranges:
+        joined = ends.setdefault(client, [])
+        first = joined.pop()[0] if joined and joined[-1][1] == clock else clock
+        joined.append((first, clock + length))
+    return all(
+        any(first <= clock and clock + length <= end for first, end in ends.get(client, ()))
+        for client, clock, length in wanted
+    )
 
 
 def _known(state: bytes) -> dict[int, int]:

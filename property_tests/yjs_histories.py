@@ -7,7 +7,6 @@ own encoding of such a document loses clocks (the walker refuses it).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
@@ -71,7 +70,7 @@ def history(seed: int, writers: int = 3, steps: int = 12) -> list[Step]:
     for _ in range(steps):
         doc = rng.choice(docs)
         before = doc.get_update()
-        for update in _updates(doc, lambda chosen=doc: editor.edit(chosen, rng.choice((1, 1, 2, 4)))):
+        for update in _updates(doc, editor):
             out.append(Step(before, update, doc.client_id))
         other = rng.choice(docs)
         if other is not doc and rng.random() < 0.4:
@@ -81,11 +80,11 @@ def history(seed: int, writers: int = 3, steps: int = 12) -> list[Step]:
     return [*out, Step(b"\0\0", rng.choice(docs).get_update(), None)]
 
 
-def _updates(doc: Doc[Any], edit: Callable[[], None]) -> list[bytes]:
+def _updates(doc: Doc[Any], editor: _Editor) -> list[bytes]:
     seen: list[bytes] = []
     subscription = doc.observe(lambda event: seen.append(event.update))
     with doc.transaction():
-        edit()
+        editor.edit(doc, editor.rng.choice((1, 1, 2, 4)))
     doc.unobserve(subscription)
     return seen
 
@@ -97,8 +96,11 @@ class _Editor:
         self.formats = formats
 
     def edit(self, doc: Doc[Any], times: int) -> None:
-        everything = (self.set_field, self.set_field, self.drop_field, self.write, self.write, self.erase)
-        everything += (self.insert, self.remove, self.nest, self.edit_nested, self.edit_tree, self.embellish)
+        everything = (
+            *(self.set_field, self.set_field, self.drop_field),
+            *(self.write, self.write, self.erase, self.embellish),
+            *(self.insert, self.remove, self.nest, self.edit_nested, self.edit_tree),
+        )
         for _ in range(times):
             self.rng.choice(everything)(roots(doc), doc.client_id)
 

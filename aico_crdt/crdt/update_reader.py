@@ -114,7 +114,7 @@ class UpdateReader:
         self.cuts: list[Id] = []
         self.pairs: list[Id] = []
         self.count = 0
-        self.named: set[tuple[int, str, str]] = set()
+        self.named: set[tuple[str, str]] = set()
         self.graph = Graph(known)
 
     def read_structs(self) -> int:
@@ -203,9 +203,10 @@ class UpdateReader:
                 if info & _KEY:
                     key, i = read_string(data, i)
                     self.keys.append(key)
-                    if (client, root, key) in self.named:  # a later write of a key has its earlier one as origin
-                        raise Malformed("A client begins the same key twice.")
-                    self.named.add((client, root, key))
+                    if self.author is not None:  # a later write of a key has its earlier one as origin
+                        if (root, key) in self.named:
+                            raise Malformed("An update begins the same key twice.")
+                        self.named.add((root, key))
                 else:
                     self.unkeyed += 1
             elif named == 0:

@@ -200,10 +200,11 @@ def test_a_place_before_and_after_one_element_is_none() -> None:
     refuses(update(in_text(b"\x04\x02ab"), both), Malformed)
 
 
-def test_a_client_begins_a_key_once() -> None:
-    """Yrs walks the whole history of a key for each such item: quadratic time."""
+def test_an_update_begins_a_key_once() -> None:
+    """Yrs walks the whole history of a key for each such item: quadratic time. A state may have come to it slowly."""
     refuses(update(field("k"), field("k")), Malformed)
     walked(update(field("k"), field("k", root="s")))
+    walked(update(field("k"), field("k")), author=None)
 
 
 def test_a_parent_is_a_shared_type() -> None:
@@ -230,7 +231,8 @@ def test_references_in_a_circle_are_refused() -> None:
     refuses(b"\x02" + run(after(2, 5), client=1) + run(field(), client=2) + NONE, NotYet, author=None)
 
 
-def test_a_client_has_one_run_of_structs() -> None:
+def test_a_client_has_one_run_of_structs_and_not_an_empty_one() -> None:
+    refuses(update(deletes=deletes((OTHER, 0, 1))), Malformed, {OTHER: 1})
     refuses(b"\x02" + run(field()) + run(field("g"), clock=1) + NONE, Malformed)
     refuses(b"\x02" + run(field()) + run(field("g")) + NONE, Malformed, author=None)
 
@@ -259,7 +261,7 @@ def test_fault_27_shared_types_nest_64_deep_and_lie_side_by_side_at_will() -> No
     refuses(update(*nested_types(65)), TooLarge)
     siblings = [in_text(b"\x07\x00"), *(after(AUTHOR, clock, b"\x07\x00") for clock in range(200))]
     walked(update(*siblings))
-    inherited = nested_types(64) + [after(AUTHOR, 63, b"\x07\x00")]  # beside the deepest
+    inherited = [*nested_types(64), after(AUTHOR, 63, b"\x07\x00")]  # beside the deepest
     walked(update(*inherited))
     refuses(update(*inherited, bytes([7]) + b"\x00" + varuints(AUTHOR, 64) + b"\x00"), TooLarge)
 
@@ -287,7 +289,8 @@ HUGE = write_varuint(1 << 28)
 def test_fault_28_declared_counts_are_never_believed(raw: bytes) -> None:
     tracemalloc.start()
     try:
-        refuses(raw, Malformed)
+        with pytest.raises(Malformed, match=r"more|longer|larger"):  # told from the count, not at the end
+            walked(raw)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -296,7 +299,7 @@ def test_fault_28_declared_counts_are_never_believed(raw: bytes) -> None:
 def test_fault_28_state_vectors_neither() -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(Malformed):
+        with pytest.raises(Malformed, match="more"):
             decode_state_vector(HUGE)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -348,6 +351,7 @@ def test_fault_29_the_poison_pill_is_refused() -> None:
         in_text(b"\x05" + string('"\\ud800"')),
         in_text(b"\x06" + string("bold") + string("undefined")),
         b"\x08\x81\x00\x01r\x01\x7e",  # 1, spelt in two bytes
+        b"\x08\x01\x81\x00r\x01\x7e",
         in_text(b"\x01" + b"\xff" * 8 + b"\x7f"),
     ],
 )
@@ -425,8 +429,7 @@ def test_deletes_of_the_losing_branch_are_cut_out() -> None:
 def test_state_vectors() -> None:
     state = {AUTHOR: 3, OTHER: 300}
     doc: Doc[Any] = Doc(client_id=AUTHOR)
-    doc["m"] = fields = Map()
-    fields["k"] = 1.0
+    doc.get("m", type=Map)["k"] = 1.0
     assert decode_state_vector(doc.get_state()) == {AUTHOR: 1}
     assert decode_state_vector(encode_state_vector(state)) == state
     for bad in (b"", b"\x01", b"\x01\x07", b"\x00\x00", b"\x02\x07\x01\x07\x02", b"\x01\x07" + write_varuint(1 << 31)):
