@@ -94,6 +94,7 @@ def test_a_second_admission_by_a_senior_device_promotes_and_never_demotes(histor
 def test_a_member_collects_the_keys_of_its_admissions(history: History) -> None:
     for trust, box in (("limited", b"1"), ("full", b"2")):
         history.say("b", Admit(device("e"), "e", trust, "mobile", (SealedKey("family", box),)))
+    history.records += history.records  # the same records again are the same set
     assert history.fold().members[device("e")].keys == (SealedKey("family", b"2"), SealedKey("family", b"1"))
 
 
@@ -106,6 +107,12 @@ def test_of_two_devices_with_one_short_name_the_later_is_no_member() -> None:
         family = fold(history.family, order)
         assert [member.name for member in family.current()] == ["a", "early"]
         assert not family.was_member(second)
+
+
+def test_a_device_nobody_may_admit_takes_no_short_name_from_another(history: History) -> None:
+    history.admit("b", "e", hlc=9)
+    history.say("d", Admit(device("e")[:9] + bytes(23), "imitation", "full", "mobile", ()), hlc=0)
+    assert history.current() == "a b c d e"
 
 
 # Revocation
@@ -147,6 +154,14 @@ def test_admissions_of_a_revoked_device_count_up_to_what_its_revoker_had_seen(hi
     seen = history.admit("b", "e")
     history.admit("b", "x", after=[seen])
     history.revoke("a", "b", after=[seen])
+    assert history.current() == "a c d e"
+
+
+def test_of_two_revokers_the_one_that_had_seen_more_decides_what_counts(history: History) -> None:
+    base = list(history.records)
+    seen = history.admit("b", "e", after=base)
+    history.revoke("a", "b", after=[seen])
+    history.revoke("c", "b", after=base)
     assert history.current() == "a c d e"
 
 
