@@ -62,7 +62,7 @@ class Directory:
 def collections_of(
     spaces: Iterable[Space], kinds: Sequence[Kind], numbers: Mapping[bytes, int]
 ) -> dict[bytes, Collection]:
-    """Every (space, kind) with its tag: directory first, then kinds in their order; those not in `numbers` are left out."""
+    """Every (space, kind) with its tag: directory first, then kinds in order; only those in `numbers`."""
     found: dict[bytes, Collection] = {}
     for kind, space in pairs(spaces, kinds):
         tag = space.tag(kind)
@@ -92,7 +92,7 @@ def family_of(family_id: bytes, records: Iterable[Record]) -> Family:
 def save_spaces(records: Records, spaces: Iterable[Space], storage_key: bytes) -> None:
     """Keep the keys of every shared space, sealed under the storage key."""
     key = layout.meta("spaces")
-    packed = msgpack.packb([[s.name, s.tag_key, s.key, {**s.keys}] for s in spaces if s.name != LOCAL])
+    packed = msgpack.packb([[s.name, s.tag_key, s.key, dict(s.keys.items())] for s in spaces if s.name != LOCAL])
     records.put(key, sealing.seal(packed, key, storage_key))
 
 

@@ -8,6 +8,7 @@ import msgpack
 
 from aico_crdt import ids
 from aico_crdt.crdt import Document
+from aico_crdt.errors import Damaged
 from aico_crdt.store import layout, sealing
 from aico_crdt.store.kind import Folded, IndexKey, Kind, Row, Version
 from aico_crdt.store.records import Collection, DocumentRecord, Records
@@ -92,3 +93,20 @@ def read(core: Core, records: Records, collection: Collection, key: bytes) -> Ro
     if sealed is None:
         return Row(collection.kind, "", collection.space, record.life, {}, hlc=record.stamp, stub=True)
     return unpack_row(sealing.unseal(sealed, place, core.lives.key(record.slot)), collection, record)
+
+
+def peek(core: Core, records: Records, collection: Collection, key: bytes) -> tuple[Row | None, str]:
+    """(row of a living document or None, public id as far as it can still be read)."""
+    row = read(core, records, collection, key)
+    if row is not None:
+        return row, row.id
+    stored = records.get(layout.document(b"D", collection.number, key))
+    place = layout.document(b"R", collection.number, key)
+    sealed = records.get(place)
+    if stored is None or sealed is None:
+        return None, ""
+    try:
+        packed = sealing.unseal(sealed, place, core.lives.key(DocumentRecord.unpack(stored).slot))
+    except Damaged:
+        return None, ""  # its key was destroyed a moment ago
+    return None, str(msgpack.unpackb(packed, strict_map_key=False)[0])

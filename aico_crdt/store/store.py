@@ -18,14 +18,16 @@ from aico_crdt import clock, ids
 from aico_crdt.config import Config
 from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, NotFound, WrongKey
 from aico_crdt.logs import logger
-from aico_crdt.store import forget, layout, rows, statements
+from aico_crdt.store import forget, layout, receipts, rows, statements
 from aico_crdt.store.directory import DIRECTORY, LOCAL, Directory, index_hash, storage_keys
 from aico_crdt.store.environment import Environment, Label, now_ms, read_label, translate_os
 from aico_crdt.store.kind import Kind, Row
 from aico_crdt.store.lives import LifeKeys
+from aico_crdt.store.receipts import Receipt
 from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records
 from aico_crdt.store.transaction import Place, Transaction
 from aico_crdt.store.wake import Bell
+from aico_crdt.store.watch import Watch
 from aico_crdt.store.workspace import Core, Workspace
 from aico_crdt.trust import Identity
 from aico_crdt.trust.lease import Lease, machine_id
@@ -226,6 +228,11 @@ class DocumentStore:
         return self._core.incarnation
 
     @property
+    def writer(self) -> str:
+        """The 20-character name under which this incarnation writes its slots."""
+        return self._core.writer
+
+    @property
     def directory(self) -> Directory:
         """The family and the collections, as of the last transaction of this process."""
         return self._core.directory
@@ -238,6 +245,27 @@ class DocumentStore:
     def bell(self) -> Bell:
         """Rings on every commit of any process of this device."""
         return self._bell
+
+    @property
+    def core(self) -> Core:
+        """What the parts of this package share."""
+        return self._core
+
+    def watch(
+        self, kind: str | None = None, filter: Callable[[Row], bool] | None = None, *, cursor: int | None = None
+    ) -> Watch:
+        """A stream of changes; see :class:`aico_crdt.store.watch.Watch`. From now on unless a cursor is given."""
+        return Watch(self, kind, filter, cursor=cursor)
+
+    def receipt(self, kind: str, document_id: str) -> Receipt:
+        """Where a write is; see :class:`aico_crdt.store.receipts.Receipt`."""
+        return receipts.receipt(self, kind, document_id)
+
+    def wait(
+        self, kind: str, document_id: str, *, everywhere: bool = False, on: int = 1, timeout_s: float = 30.0
+    ) -> Receipt:
+        """Wait until a write is on `on` other devices, or `everywhere`; the receipt as it is then or at the time-out."""
+        return receipts.wait(self, kind, document_id, everywhere=everywhere, on=on, timeout_s=timeout_s)
 
     def now_ms(self) -> int:
         return self._clock_ms()
@@ -303,6 +331,29 @@ class DocumentStore:
             transaction.finish()
             change = workspace.counters.change
         self.announce(Commit(change, own=transaction.places))
+
+    def group(self, writers: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
+        """Carry out several independent writers with one commit: one sync, one entry per collection.
+
+        Returns:
+            what each returned, or the exception it raised; whoever raised changed nothing.
+        """
+        results: list[Any] = []
+        with self._write() as workspace:
+            transaction = Transaction(workspace, self.config)
+            for writer in writers:
+                try:
+                    result = writer(transaction)
+                    transaction.checkpoint()
+                except Exception as error:  # handed to its own writer, not swallowed
+                    transaction.rollback()
+                    result = error
+                results.append(result)
+            transaction.finish()
+            change = workspace.counters.change
+        if transaction.places:
+            self.announce(Commit(change, own=transaction.places))
+        return results
 
     def announce(self, commit: Commit) -> None:
         """Tell this process's listeners and ring for the other processes. Called after every commit."""

@@ -1,0 +1,91 @@
+"""The store a companion app embeds: :class:`DocumentStore` with the companion's own verbs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from aico_crdt.companion.conversations import Conversations
+from aico_crdt.companion.devices import Devices
+from aico_crdt.companion.emotions import Emotions
+from aico_crdt.companion.kinds import KINDS
+from aico_crdt.companion.memories import Memories
+from aico_crdt.config import Config
+from aico_crdt.ids import device_name
+from aico_crdt.store import Commit, DocumentStore, Transaction
+from aico_crdt.store.environment import now_ms
+from aico_crdt.store.kind import Kind
+from aico_crdt.trust import Identity
+
+
+class Store(DocumentStore):
+    """Conversations, memories, emotions and devices of one person, on this device.
+
+    Thread-safe; every write is on disk when its call returns; several processes may have it open at once.
+    """
+
+    conversations: Conversations
+    memories: Memories
+    emotions: Emotions
+    devices: Devices
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conversations = Conversations(self)
+        self.memories = Memories(self)
+        self.emotions = Emotions(self)
+        self.devices = Devices(self)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        identity: Identity,
+        kinds: Sequence[Kind] = KINDS,
+        *,
+        config: Config | None = None,
+        lease: str | os.PathLike[str] | None = None,
+        allow_network_fs: bool = False,
+        clock_ms: Callable[[], int] = now_ms,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> Self:
+        """See :meth:`DocumentStore.open`; the kinds are the companion's unless an app brings more."""
+        return super().open(
+            path,
+            identity,
+            kinds,
+            config=config,
+            lease=lease,
+            allow_network_fs=allow_network_fs,
+            clock_ms=clock_ms,
+            random=random,
+        )
+
+    @property
+    def device_label(self) -> str:
+        """The name under which this device was admitted, else the first 12 characters of its id."""
+        member = self.directory.family.members.get(self.device)
+        return member.name if member is not None else device_name(self.device)
+
+    @contextmanager
+    def joining(self, transaction: Transaction | None) -> Iterator[Transaction]:
+        """The caller's transaction, or one of its own."""
+        if transaction is not None:
+            yield transaction
+            return
+        with self.transaction() as own:
+            yield own
+
+    def forget_all(self, documents: Sequence[tuple[str, str]], *, now: bool = False) -> None:
+        """Forget several documents with one commit; works when the map is full."""
+        with self.writing(reserve=True) as workspace:
+            transaction = Transaction(workspace, self.config)
+            for kind, document_id in documents:
+                transaction.forget(kind, document_id, now=now)
+            transaction.finish()
+            change = workspace.counters.change
+        self.announce(Commit(change, own=transaction.places))
+        if now:
+            self.erase_due()
