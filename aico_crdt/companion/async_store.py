@@ -70,7 +70,7 @@ class _Writer:
     def _commit(self, group: list[_Job]) -> None:
         try:
             results = self._store.group([job for job, _ in group])
-        except BaseException as error:  # every waiting writer must hear of it
+        except BaseException as error:  # noqa: BLE001  # every waiting writer must hear of it
             for _, future in group:
                 future.set_exception(error)
             return

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from aico_crdt.crdt.document import Document, Slot
-from aico_crdt.crdt.walker import ANY, pairs_of, walk
+from aico_crdt.crdt.walker import ANY, STRING, pairs_of, walk
 from aico_crdt.errors import NotAllowed
 
 _DELETED: Final = 1
 _ROOTS: Final = frozenset({"r", "t"})
-_RECORD_CONTENTS: Final = frozenset({_DELETED, ANY})
+_CONTENTS: Final = frozenset({_DELETED, STRING, ANY})
 
 
 def merge(document: Document, update: bytes, client: int, writer: str, *, overlap: bool = False) -> None:
@@ -26,14 +26,13 @@ def merge(document: Document, update: bytes, client: int, writer: str, *, overla
     known = document.state_vector()
     walked = walk(update, known, client, overlap=overlap)
     own = "@" + writer
-    if not walked.roots <= _ROOTS or walked.nested or not all(key.endswith(own) for key in walked.keys):
+    if not walked.roots <= _ROOTS or not all(key.endswith(own) for key in walked.keys):
         raise NotAllowed("An update writes under another writer's name or outside a document's roots.")
-    textual = "t" in walked.roots or bool(walked.inherits) or walked.unkeyed > 0
-    if not textual:
-        if not walked.contents <= _RECORD_CONTENTS:
-            raise NotAllowed("An update puts something other than plain values into a record.")
+    if walked.is_fields:
         document.apply(update, walked.after(known))
         return
+    if walked.nested or not walked.contents <= _CONTENTS:
+        raise NotAllowed("An update puts something other than plain values and text into a document.")
     others = [slot for slot in document.slots() if slot.writer != writer]
     if walked.cuts and not walked.cuts.isdisjoint(pairs_of(document.state())):
         raise NotAllowed("An update cuts a character of the text in two.")

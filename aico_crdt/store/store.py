@@ -264,7 +264,7 @@ class DocumentStore:
     def wait(
         self, kind: str, document_id: str, *, everywhere: bool = False, on: int = 1, timeout_s: float = 30.0
     ) -> Receipt:
-        """Wait until a write is on `on` other devices, or `everywhere`; the receipt as it is then or at the time-out."""
+        """Wait until a write is on `on` other devices, or `everywhere`; the receipt as it is in the end."""
         return receipts.wait(self, kind, document_id, everywhere=everywhere, on=on, timeout_s=timeout_s)
 
     def now_ms(self) -> int:
@@ -345,7 +345,7 @@ class DocumentStore:
                 try:
                     result = writer(transaction)
                     transaction.checkpoint()
-                except Exception as error:  # handed to its own writer, not swallowed
+                except Exception as error:  # noqa: BLE001  # handed to its own writer, not swallowed
                     transaction.rollback()
                     result = error
                 results.append(result)

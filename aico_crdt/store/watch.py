@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -73,7 +74,7 @@ class Watch:
             InvalidValue: the log no longer reaches back to the cursor: read everything anew and watch from now.
         """
         found: dict[tuple[int, bytes], Change] = {}
-        with self._store.reading() as (core, records):
+        with self._store.reading() as (_, records):
             oldest = next(iter(records.scan_raw(b"L")), None)
             newest = Counters.load(records).change
             if self.cursor > newest or (
@@ -82,8 +83,8 @@ class Watch:
                 raise InvalidValue(
                     "The change log does not reach back to this cursor.", "Read all rows anew and watch from now on."
                 )
-            taken = 0
-            for key, value in records.scan(b"L", layout.change(self.cursor + 1)):
+            log = records.scan(b"L", layout.change(self.cursor + 1))
+            for key, value in islice(log, limit):
                 number = int.from_bytes(key[1:], "big")
                 change = self._change(records, number, value)
                 if change is not None:
@@ -91,10 +92,6 @@ class Watch:
                     found.pop(name, None)
                     found[name] = change
                 self.cursor = number
-                taken += 1
-                if taken == limit:
-                    break
-            del core
         return list(found.values())
 
     def _change(self, records: Records, number: int, value: bytes) -> Change | None:
