@@ -1,0 +1,87 @@
+"""What the two halves of a session share: who is spoken to, what may be said, and where effects collect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aico_crdt.config import Config
+from aico_crdt.sync.effect import Acknowledge, Effect, Send, Tell
+from aico_crdt.sync.message import MAX_COLLECTIONS, MAX_FEEDS, Heads, Hello, Message, encode
+from aico_crdt.sync.replica import FeedHead, Place, Replica
+
+
+class Exchange:
+    """One conversation with `peer`. `listed` are the collections the peer says it has; `now_ms` is set by the session
+    before each event."""
+
+    def __init__(self, peer: bytes, replica: Replica, config: Config) -> None:
+        self.peer = peer
+        self.replica = replica
+        self.config = config
+        self.effects: list[Effect] = []
+        self.listed: frozenset[bytes] = frozenset()
+        self.now_ms = 0
+        self._ranks: dict[bytes, int] = {}
+        self._told_erased: dict[bytes, tuple[Place, ...]] = {}
+
+    def greeted(self, hello: Hello) -> None:
+        """Start over with what the peer says of itself."""
+        self._told_erased.clear()
+        self.list_collections(hello.digests)
+
+    def list_collections(self, digests: Sequence[tuple[bytes, bytes]]) -> None:
+        self.listed = frozenset(tag for tag, _ in digests)
+
+    def may_mention(self, tag: bytes) -> bool:
+        """Whether the collection exists between the two: the peer lists it, and may have it at this moment."""
+        return tag in self.listed and self.replica.may_have(self.peer, tag)
+
+    def shared(self) -> list[bytes]:
+        """The collections both have, most urgent first."""
+        return [tag for tag in self.replica.collections(self.peer) if self.may_mention(tag)]
+
+    def digests(self) -> tuple[tuple[bytes, bytes], ...]:
+        """What the peer may have, most urgent first, each with its digest."""
+        tags = self.replica.collections(self.peer)[:MAX_COLLECTIONS]
+        self._ranks = {tag: place for place, tag in enumerate(tags)}
+        return tuple((tag, self.replica.digest(tag)) for tag in tags)
+
+    def rank(self, tag: bytes) -> int:
+        """The place of `tag` in the order of urgency; what is not known comes last."""
+        return self._ranks.get(tag, MAX_COLLECTIONS)
+
+    def heads(self, tag: bytes) -> tuple[FeedHead, ...]:
+        """Own heads, no more than a message holds."""
+        heads = tuple(self.replica.heads(tag))
+        if len(heads) > MAX_FEEDS:
+            self.tell("too-many", what="feeds", tag=tag)
+        return heads[:MAX_FEEDS]
+
+    def erased(self, tag: bytes) -> tuple[Place, ...]:
+        """The own erasures, now told."""
+        self._told_erased[tag] = erased = tuple(self.replica.erased(tag))[:MAX_FEEDS]
+        return erased
+
+    def erased_news(self, tag: bytes) -> tuple[Place, ...]:
+        """The own erasures if they are not what the peer was told last, else nothing."""
+        before = self._told_erased.get(tag, ())
+        now = self.erased(tag)
+        return now if now != before else ()
+
+    def say(self, message: Message) -> None:
+        """Send what takes no room in the window. Heads travel behind the entries that they describe: ahead of them,
+        those would be asked for twice."""
+        self.effects.append(Send(encode(message), "data" if isinstance(message, Heads) else "control"))
+
+    def send_data(self, raw: bytes) -> None:
+        """Send a message that the window has counted."""
+        self.effects.append(Send(raw, "data"))
+
+    def tell(self, kind: str, **detail: object) -> None:
+        self.effects.append(Tell(kind, detail))
+
+    def acknowledged(
+        self, tag: bytes, heads: Sequence[tuple[bytes, bytes, int, bytes]], erased: Sequence[Place]
+    ) -> None:
+        if heads or erased:
+            self.effects.append(Acknowledge(tag, heads, erased))
