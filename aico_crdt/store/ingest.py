@@ -52,7 +52,7 @@ MAX_EVIDENCE: Final = 1000
 
 
 @dataclass(slots=True)
-class IngestReport:
+class Outcome:
     """What became of a delivery. `ask` names feeds to ask for from a seq; `forks` feeds with two branches; `rewrite`
     says that this device's own branch lost and what it wrote there must be written again."""
 
@@ -61,6 +61,7 @@ class IngestReport:
     rejected: int = 0
     duplicates: int = 0
     refusals: list[PeerError] = field(default_factory=list)
+    named: set[tuple[bytes, bytes]] = field(default_factory=set)
     ask: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     forks: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     own_feed: bool = False
@@ -88,14 +89,14 @@ class Intake:
         self._source = source
         self._holds = Holds(workspace, config)
         self._identities: dict[tuple[bytes, bytes], tuple[int, str]] = {}
-        self.report = IngestReport()
+        self.report = Outcome()
 
     def take(self, collection: Collection, runs: Sequence[Run]) -> None:
         for run in runs:
             self._run(collection, run.entries)
         self._retry()
 
-    def finish(self) -> IngestReport:
+    def finish(self) -> Outcome:
         """Write what is held; the workspace's own flush comes after."""
         self._holds.save()
         return self.report
@@ -106,6 +107,10 @@ class Intake:
         workspace, report = self._workspace, self.report
         directory = workspace.core.directory
         header = entries[0].header
+        report.named.add((header.device, header.incarnation))
+        if header.tag != collection.tag or any(entry.header.feed != header.feed for entry in entries):
+            self._reject(entries[0], BrokenChain("A run mixes feeds or names another collection."))
+            return
         if header.family != directory.family.id:
             self._reject(entries[0], WrongFamily("An entry belongs to another family.", "Nothing to do here."))
             return

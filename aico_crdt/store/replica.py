@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from typing import NamedTuple
 
 from aico_crdt.errors import Damaged, NotFound, PeerError
-from aico_crdt.feed import Entry, Run, decode_header, decode_run, encode_run
-from aico_crdt.feed.run import entry_size
+from aico_crdt.feed import Entry, Run, decode_entry, decode_header, encode_entry
+from aico_crdt.feed.exchange import Body, FeedHead, IngestReport, Place, digest_of
+from aico_crdt.feed.exchange import Run as WireRun
 from aico_crdt.logs import logger
-from aico_crdt.store import attested, forget, layout, receipts, statements
+from aico_crdt.store import attested, forget, layout, receipts
 from aico_crdt.store.directory import DIRECTORY
-from aico_crdt.store.ingest import IngestReport, Intake, Lost
+from aico_crdt.store.forget import read_header
+from aico_crdt.store.ingest import Intake, Lost, Outcome
 from aico_crdt.store.records import Collection, Counters, FeedRecord, Records, unpack
 from aico_crdt.store.refold import open_stored_item
 from aico_crdt.store.store import Commit, DocumentStore
-from aico_crdt.store.transaction import Place, Transaction
+from aico_crdt.store.transaction import Place as OwnPlace
+from aico_crdt.store.transaction import Transaction
 from aico_crdt.store.workspace import Core, Workspace
 
 _log = logger("store")
 MAX_REWRITES = 10_000
-
-
-class FeedHead(NamedTuple):
-    """A feed as a peer sees it: entries `floor`..`seq` are here; `hash` is the head's."""
-
-    device: bytes
-    incarnation: bytes
-    floor: int
-    seq: int
-    hash: bytes
 
 
 def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) -> Entry:
@@ -86,7 +77,10 @@ class StoreReplica:
         return collection is not None and self._store.directory.may_have(peer, collection)
 
     def heads(self, tag: bytes) -> tuple[FeedHead, ...]:
-        collection = self._collection(tag)
+        """The newest applied entry of every feed, sorted."""
+        collection = self._known(tag)
+        if collection is None:
+            return ()
         found = []
         with self._store.reading() as (_, records):
             for key, value in records.scan(layout.feed_prefix(collection.number)):
@@ -97,21 +91,35 @@ class StoreReplica:
 
     def digest(self, tag: bytes) -> bytes:
         """16 bytes over the heads: equal where nothing is missing on either side."""
-        hasher = blake2b(digest_size=16, person=b"aico.digest.1")
-        for head in self.heads(tag):
-            hasher.update(head.device + head.incarnation + head.seq.to_bytes(8, "big") + head.hash)
-        return hasher.digest()
+        return digest_of(self.heads(tag))
+
+    def hash_at(self, tag: bytes, place: Place) -> bytes | None:
+        """The header hash of the entry in force at `place`, None where it is not held."""
+        collection = self._known(tag)
+        if collection is None:
+            return None
+        with self._store.reading() as (_, records):
+            stored = records.get(layout.feed(collection.number, place.device, place.incarnation))
+            if stored is None:
+                return None
+            feed = FeedRecord.unpack(stored)
+            if place.seq == feed.seq:
+                return feed.hash
+            header = read_header(records, feed.number, place.seq)
+            return None if header is None else header.hash
 
     def read_entries(
         self, tag: bytes, wants: Sequence[tuple[bytes, bytes, int]], max_bytes: int, after: int = 0
-    ) -> tuple[list[Run], int | None]:
+    ) -> tuple[list[WireRun], int | None]:
         """Entries wanted, in arrival order after the cursor `after`, up to `max_bytes` (at least one).
 
         Returns:
-            runs, and the cursor to go on from; None at the end.
+            runs as wire bytes, and the cursor to go on from; None at the end.
         """
-        collection = self._collection(tag)
-        runs: list[tuple[object, list[Entry]]] = []
+        collection = self._known(tag)
+        if collection is None:
+            return [], None
+        runs: list[tuple[tuple[int, int], list[bytes]]] = []
         room = max_bytes
         with self._store.reading() as (core, records):
             first: dict[int, int] = {}
@@ -121,9 +129,9 @@ class StoreReplica:
                 if stored is None:
                     continue
                 feed = FeedRecord.unpack(stored)
-                if from_seq > feed.seq:
-                    continue
                 begin = max(from_seq, feed.floor)
+                if begin > feed.seq:
+                    continue
                 first[feed.number] = begin
                 entry = records.get(layout.entry(feed.number, begin))
                 if entry is not None:
@@ -131,44 +139,48 @@ class StoreReplica:
                     start = at if start is None else min(start, at)
             if start is None:
                 return [], None
-            start = max(start, after + 1)
             prefix = b"A" + layout.COLLECTION.pack(collection.number)
-            for key, place in records.scan(prefix, layout.arrival(collection.number, start)):
+            for key, place in records.scan(prefix, layout.arrival(collection.number, max(start, after + 1))):
                 feed_number, seq = unpack(layout.AT, place, "arrival")
                 if seq < first.get(feed_number, 1 << 63):
                     continue
-                entry_read = read_wire_entry(core, records, feed_number, seq)
-                room -= entry_size(entry_read)
+                raw = encode_entry(read_wire_entry(core, records, feed_number, seq))
+                room -= len(raw)
                 if room < 0 and runs:
-                    return self._runs(runs), int.from_bytes(key[3:], "big") - 1
-                header = entry_read.header
-                if runs and runs[-1][0] == header.feed and runs[-1][1][-1].header.seq + 1 == header.seq:
-                    runs[-1][1].append(entry_read)
+                    return [entries for _, entries in runs], int.from_bytes(key[3:], "big") - 1
+                if runs and runs[-1][0] == (feed_number, seq - 1):
+                    runs[-1][1].append(raw)
+                    runs[-1] = ((feed_number, seq), runs[-1][1])
                 else:
-                    runs.append((header.feed, [entry_read]))
-        return self._runs(runs), None
-
-    @staticmethod
-    def _runs(runs: list[tuple[object, list[Entry]]]) -> list[Run]:
-        return [Run(entries[0].header.feed, tuple(entries)) for _, entries in runs]
+                    runs.append(((feed_number, seq), [raw]))
+        return [entries for _, entries in runs], None
 
     def manifest(self, tag: bytes) -> bytes | None:
         """A signed manifest of the collection; None where this device's word does not count."""
-        collection = self._collection(tag)
+        collection = self._known(tag)
         directory = self._store.directory
-        if directory.family.trust_of(self._store.device) != "full" or collection.kind == DIRECTORY:
+        if (
+            collection is None
+            or directory.family.trust_of(self._store.device) != "full"
+            or collection.kind == DIRECTORY
+        ):
             return None
         with self._store.reading() as (core, records):
             return attested.make_manifest(core, records, collection, Counters.load(records).stamp)
 
-    def bodies(self, tag: bytes, keys: Sequence[bytes], max_bytes: int) -> list[tuple[bytes, int, bytes]]:
-        collection = self._collection(tag)
+    def bodies(self, tag: bytes, keys: Sequence[bytes], max_bytes: int) -> list[Body]:
+        """Sealed bodies of those of `keys` that are whole here."""
+        collection = self._known(tag)
+        if collection is None:
+            return []
         with self._store.reading() as (core, records):
-            return attested.read_bodies(core, records, collection, keys, max_bytes)
+            return [Body(*body) for body in attested.read_bodies(core, records, collection, keys, max_bytes)]
 
     def stubs(self, tag: bytes, limit: int) -> list[bytes]:
         """Keys of documents whose body is wanted, newest first."""
-        collection = self._collection(tag)
+        collection = self._known(tag)
+        if collection is None:
+            return []
         with self._store.reading() as (_, records):
             return attested.wanted(records, collection, limit)
 
@@ -176,19 +188,42 @@ class StoreReplica:
         """How many bodies this device would take now; 0 keeps stubs."""
         return len(self.stubs(tag, 1000))
 
-    def erased(self, tag: bytes) -> list[tuple[bytes, bytes, int]]:
+    def erased(self, tag: bytes) -> list[Place]:
         """Per feed, the seq through which every forget is erased on this disk."""
-        collection = self._collection(tag)
+        collection = self._known(tag)
+        if collection is None:
+            return []
         with self._store.reading() as (_, records):
-            return [(*writer, seq) for writer, seq in forget.erased_through(records, collection).items() if seq > 0]
+            through = forget.erased_through(records, collection)
+        return sorted(Place(*writer, seq) for writer, seq in through.items() if seq > 0)
 
     # Receipt
 
-    def ingest(self, tag: bytes, runs: Sequence[bytes], source: bytes) -> IngestReport:
-        """Take encoded runs; see :class:`aico_crdt.store.ingest.Intake`. Durable when it returns."""
-        return self.ingest_runs(tag, [decode_run(raw, tag) for raw in runs], source)
+    def ingest(self, tag: bytes, runs: Sequence[WireRun], source: bytes) -> IngestReport:
+        """Take runs of wire entries and say where their feeds stand. Durable when it returns."""
+        outcome = self.deliver(tag, runs, source)
+        here = {(head.device, head.incarnation): head for head in self.heads(tag)}
+        heads = tuple(here[writer] for writer in sorted(outcome.named) if writer in here)
+        ask = tuple(sorted({Place(*lacking) for lacking in outcome.ask}))
+        return IngestReport(outcome.applied, outcome.held, outcome.rejected, outcome.duplicates, heads, ask)
 
-    def ingest_runs(self, tag: bytes, runs: Sequence[Run], source: bytes) -> IngestReport:
+    def deliver(self, tag: bytes, runs: Sequence[WireRun], source: bytes) -> Outcome:
+        """As :meth:`ingest`, with all that became of it. Bytes that are no entries are counted as rejected."""
+        decoded, broken = [], []
+        for run in runs:
+            try:
+                entries = tuple(decode_entry(raw) for raw in run)
+                if entries:
+                    decoded.append(Run(entries[0].header.feed, entries))
+            except PeerError as error:
+                broken.append(error)
+        outcome = self.ingest_runs(tag, decoded, source)
+        outcome.rejected += len(broken)
+        outcome.refusals += broken
+        return outcome
+
+    def ingest_runs(self, tag: bytes, runs: Sequence[Run], source: bytes) -> Outcome:
+        """Take decoded runs; see :class:`aico_crdt.store.ingest.Intake`. Durable when it returns."""
         store = self._store
         collection = self._collection(tag)
         with store.writing() as workspace:
@@ -222,36 +257,42 @@ class StoreReplica:
                     Transaction(workspace, self._store.config).witness(collection)
                     break
 
-    def _own_feed(self, workspace: Workspace, report: IngestReport) -> list[Place]:
+    def _own_feed(self, workspace: Workspace, report: Outcome) -> list[OwnPlace]:
         """Somebody else writes as this incarnation: go on as a new one, and write again what a lost branch held."""
         self._store._renew_incarnation(workspace)
         _log.warning("another copy of this store is writing; new incarnation")
         return rewrite(workspace, self._store, report.rewrite[:MAX_REWRITES])
 
-    def ingest_manifest(self, tag: bytes, raw: bytes, source: bytes) -> None:
-        """Advance to a manifest. Durable when it returns."""
+    def ingest_manifest(self, tag: bytes, raw: bytes, source: bytes) -> IngestReport:
+        """Advance to a manifest; what is refused changes nothing and is counted. Durable when it returns."""
         collection = self._collection(tag)
-        with self._store.writing() as workspace:
-            attested.take_manifest(workspace, collection, raw, self._store.config.undo_window_s * 1000)
-            change = workspace.counters.change
+        try:
+            with self._store.writing() as workspace:
+                attested.take_manifest(workspace, collection, raw, self._store.config.undo_window_s * 1000)
+                change = workspace.counters.change
+        except PeerError as error:
+            _log.warning("refused a manifest", extra={"code": error.code, "peer": source.hex()})
+            return IngestReport(rejected=1)
         self._store.announce(Commit(change, source=source))
+        return IngestReport(applied=1, heads=self.heads(tag))
 
-    def ingest_bodies(self, tag: bytes, bodies: Sequence[tuple[bytes, int, bytes]], source: bytes) -> int:
-        """Make stubs whole. Returns how many; refused ones wait for another source."""
+    def ingest_bodies(self, tag: bytes, bodies: Sequence[tuple[bytes, int, bytes]], source: bytes) -> IngestReport:
+        """Make stubs whole; refused bodies wait for another source."""
         collection = self._collection(tag)
         trusted = self._store.directory.family.trust_of(source) == "full"
-        made = 0
+        made = rejected = 0
         with self._store.writing() as workspace:
             for key, life, body in bodies:
                 try:
                     made += attested.take_body(workspace, collection, key, life, body, trusted)
                 except PeerError as error:
                     workspace.revert()
+                    rejected += 1
                     _log.warning("refused a body", extra={"code": error.code, "peer": source.hex()})
             change = workspace.counters.change
         if made:
             self._store.announce(Commit(change, source=source))
-        return made
+        return IngestReport(applied=made, rejected=rejected, duplicates=len(bodies) - made - rejected)
 
     def acknowledged(
         self,
@@ -263,14 +304,17 @@ class StoreReplica:
         """Note durably what `peer` said it holds durably, and what it has erased."""
         receipts.note(self._store, peer, self._collection(tag), heads, erased)
 
+    def _known(self, tag: bytes) -> Collection | None:
+        return self._store.directory.collections.get(tag)
+
     def _collection(self, tag: bytes) -> Collection:
-        collection = self._store.directory.collections.get(tag)
+        collection = self._known(tag)
         if collection is None:
             raise NotFound("There is no such collection here.", "Ask for one that this device can read.")
         return collection
 
 
-def rewrite(workspace: Workspace, store: DocumentStore, lost: Sequence[Lost]) -> list[Place]:
+def rewrite(workspace: Workspace, store: DocumentStore, lost: Sequence[Lost]) -> list[OwnPlace]:
     """Write again, as the new incarnation, what this device's lost branch had said."""
     if not lost:
         return []
@@ -292,6 +336,3 @@ def rewrite(workspace: Workspace, store: DocumentStore, lost: Sequence[Lost]) ->
             transaction.edit(kind, slot.document, {field: slot.value})
     transaction.finish()
     return list(transaction.places)
-
-
-__all__ = ["FeedHead", "StoreReplica", "encode_run", "read_wire_entry", "statements"]

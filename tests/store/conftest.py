@@ -14,9 +14,8 @@ import pytest
 
 from aico_crdt.config import Config
 from aico_crdt.crdt import Slot, record
-from aico_crdt.feed import encode_run
 from aico_crdt.store import DocumentStore, Folded, IndexKey, Kind, StoreReplica, Version, membership
-from aico_crdt.store.ingest import IngestReport
+from aico_crdt.store.ingest import Outcome
 from aico_crdt.trust import Identity
 
 START_MS = 1_800_000_000_000
@@ -165,7 +164,7 @@ def family(tmp_path: Path, kinds: list[Kind], clock: Clock) -> Iterator[Families
 
 def send(
     giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max_bytes: int = 1 << 30
-) -> list[IngestReport]:
+) -> list[Outcome]:
     """What `taker` lacks of `giver`, collection by collection, and the taker's receipt back. One report each.
 
     Where the giver no longer holds the entries, a manifest goes first and, with `bodies`, every body it leaves open.
@@ -186,9 +185,9 @@ def send(
         while cursor is not None:
             runs, cursor = source.read_entries(tag, wants, max_bytes, cursor)
             if runs:
-                reports.append(target.ingest(tag, [encode_run(run) for run in runs], giver.device))
+                reports.append(target.deliver(tag, runs, giver.device))
         while bodies and (wanted := target.stubs(tag, 1000)):
-            if not target.ingest_bodies(tag, source.bodies(tag, wanted, 1 << 22), giver.device):
+            if not target.ingest_bodies(tag, source.bodies(tag, wanted, 1 << 22), giver.device).applied:
                 break
         heads = [(h.device, h.incarnation, h.seq, h.hash) for h in target.heads(tag)]
         source.acknowledged(taker.device, tag, heads, target.erased(tag))
@@ -196,7 +195,7 @@ def send(
 
 
 @pytest.fixture(name="send")
-def send_fixture() -> Callable[..., list[IngestReport]]:
+def send_fixture() -> Callable[..., list[Outcome]]:
     return send
 
 
