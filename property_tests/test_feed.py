@@ -215,7 +215,9 @@ def test_runs_cut_anywhere_and_partly_erased_still_verify(steps: Steps, chance: 
     known: dict[object, bytes] = {}
     sent = 0
     while sent < len(entries):
-        for run in cut(entries[sent:], max_bytes):
+        runs = cut(entries[sent:], max_bytes)
+        assert runs
+        for run in runs:
             bare = [
                 dataclasses.replace(entry, items=(None,)) if chance.random() < 0.5 else entry for entry in run.entries
             ]

@@ -121,8 +121,6 @@ def _walk(raw: bytes, max_depth: int, max_elements: int, what: str) -> None:
             if leads == _MAP:
                 count *= 2
             elements += count
-            if count > len(raw) - position:
-                raise Malformed(f"{what} declares more elements than it has bytes left.")
             if elements > max_elements:
                 raise TooLarge(f"{what} holds more than {max_elements} elements.")
             if len(outer) >= max_depth:

@@ -149,6 +149,15 @@ def test_an_item_put_in_place_of_another_is_refused(anna: Any) -> None:
             check_items(dataclasses.replace(entry, items=items))
 
 
+def test_an_item_of_another_size_than_named_is_refused(anna: Any) -> None:
+    """The hash fits; an author lied about the size, by which readers budget."""
+    entry = anna.write(b"one")
+    named = entry.header.items[0]
+    lying = dataclasses.replace(entry.header, items=(named._replace(size=named.size - 1),))
+    with pytest.raises(Malformed):
+        check_items(dataclasses.replace(entry, header=lying))
+
+
 def test_fault_46_fields_of_a_later_minor_format_survive_and_verify(anna: Any, key: bytes) -> None:
     """A later author appends to prefix and header; this release relays, verifies and opens it unchanged."""
     fields = [1, b"F" * 16, b"T" * 16, anna.device, b"I" * 8, 1, GENESIS, [], 5, b"K" * 8, [], "later", {"a": 1}]

@@ -100,6 +100,13 @@ def test_what_is_not_the_one_value_is_refused(raw: bytes) -> None:
         read(raw)
 
 
+@pytest.mark.parametrize("raw", [b"\x01\x02", b"\xc6\x3f\xff\xff\xff", b"\x92\xc0\xd9\x05abcd"])
+def test_the_end_is_checked_before_anything_is_built(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(msgpack, "unpackb", None)
+    with pytest.raises(Malformed, match="cut short or has trailing"):
+        read(raw)
+
+
 @pytest.mark.parametrize("levels", [17, 511, 512, 20_000, 1_000_000])
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a", b"\xdc\x00\x01"], ids=["list", "map", "list16"])
 def test_fault_31_deep_messagepack_is_refused_before_it_is_built(levels: int, opening: bytes) -> None:
