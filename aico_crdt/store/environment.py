@@ -34,7 +34,7 @@ from aico_crdt.errors import (
     ReadOnly,
     StoreExists,
 )
-from aico_crdt.store import layout
+from aico_crdt.store import layout, pages
 
 STORE_FILE: Final = "STORE"
 RESERVE_BYTES: Final = 16 << 20
@@ -212,7 +212,14 @@ class Environment:
             raise translate_os(error, directory) from error
 
     @classmethod
-    def acquire(cls, directory: Path, map_size: int, *, allow_network_fs: bool = False) -> Environment:
+    def acquire(
+        cls, directory: Path, map_size: int, *, allow_network_fs: bool = False, create: bool = False
+    ) -> Environment:
+        """The environment in `directory`; `create` makes the data file, else one must be there.
+
+        Raises:
+            NetworkFilesystem, ReadOnly, Damaged: see each.
+        """
         if not allow_network_fs:
             refuse_network_filesystem(directory)
         status = os.stat(directory)
@@ -226,6 +233,8 @@ class Environment:
                 raise ReadOnly(
                     f"The store at {directory} cannot be written.", "Check the owner and mode of its directory."
                 )
+            if not create:
+                pages.check_header(directory)
             try:
                 opened = lmdb.open(
                     str(directory),
