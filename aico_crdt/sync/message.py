@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aico_crdt.errors import Malformed, TooLarge
@@ -32,6 +33,8 @@ MAX_FEEDS: Final = 8192
 MAX_KEYS: Final = 1024
 MAX_TEXT: Final = 256
 MAX_FORMATS: Final = 16
+LINK_BYTES: Final = 8
+MAX_LINKS: Final = 256
 CONTROL_MAX_BYTES: Final = 2 * 1024 * 1024
 DATA_MAX_BYTES: Final = 2 * ENTRY_MAX_BYTES
 """A chunk, or one entry or body of the largest size."""
@@ -51,7 +54,8 @@ class HeldHead(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Hello:
     """First word of both sides. `session` is random and new for each session; `seen` is the other side's, empty while
-    that has not been heard. `extra` holds what a later release says besides."""
+    that has not been heard. `links` are the devices the sender has links to, see `link_name`. `extra` holds what a
+    later release says besides."""
 
     formats: tuple[int, ...]
     family: bytes
@@ -63,6 +67,7 @@ class Hello:
     window_bytes: int
     digest_interval_ms: int
     digests: tuple[tuple[bytes, bytes], ...]
+    links: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -133,9 +138,10 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """One digest for each collection the receiver may have, most urgent first."""
+    """One digest for each collection the receiver may have, most urgent first; and the links, as in `Hello`."""
 
     digests: tuple[tuple[bytes, bytes], ...]
+    links: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,11 @@ class Unknown:
 
 
 Message = Hello | Heads | Want | Entries | Ack | Manifest | WantBodies | Bodies | Digests | Bye | Unknown
+
+
+def link_name(device: bytes, session: bytes) -> bytes:
+    """8 bytes by which the speaker of `session` names a device: known only to who knows the device."""
+    return blake2b(device, digest_size=LINK_BYTES, key=session, person=b"aico.link.1").digest()
 
 
 def encode(message: Message) -> bytes:
@@ -299,6 +310,10 @@ def _digests(value: Any) -> tuple[tuple[bytes, bytes], ...]:
     return _list(value, MAX_COLLECTIONS, "digests", _digest)
 
 
+def _links(value: Any) -> tuple[bytes, ...]:
+    return _list(value, MAX_LINKS, "links", lambda name: _bytes(name, LINK_BYTES, "link"))
+
+
 def _places(value: Any, what: str) -> tuple[Place, ...]:
     return _list(value, MAX_FEEDS, what, _place)
 
@@ -340,7 +355,8 @@ def _read_hello(value: Any) -> Hello:
         _int(limits.get("window_bytes"), 1, "window"),
         _int(limits.get("digest_interval_ms"), 1, "digest interval"),
         _digests(value["digests"]),
-        {key: item for key, item in value.items() if key not in _HELLO_KEYS},
+        _links(value.get("links", [])),
+        {key: item for key, item in value.items() if key not in _HELLO_KEYS and key != "links"},
     )
 
 
@@ -357,7 +373,7 @@ def _write_hello(hello: Hello) -> list[Any]:
         limits,
         hello.digests,
     )
-    return [{**hello.extra, **dict(zip(_HELLO_KEYS, known, strict=True))}]
+    return [{**hello.extra, **dict(zip(_HELLO_KEYS, known, strict=True)), "links": hello.links}]
 
 
 def _read_heads(tag: Any, heads: Any, erased: Any) -> Heads:
@@ -401,7 +417,7 @@ def _read_bodies(tag: Any, bodies: Any, serial: Any) -> Bodies:
 def _read_digests(value: Any) -> Digests:
     if type(value) is not dict or "digests" not in value:
         raise Malformed("A message of digests has none.")
-    return Digests(_digests(value["digests"]))
+    return Digests(_digests(value["digests"]), _links(value.get("links", [])))
 
 
 def _read_bye(code: Any, text: Any) -> Bye:
@@ -431,7 +447,7 @@ _WRITERS: Final[Mapping[type, tuple[int, Callable[[Any], list[Any]]]]] = {
     Manifest: (6, lambda m: [m.tag, m.raw, m.serial]),
     WantBodies: (7, lambda m: [m.tag, m.keys]),
     Bodies: (8, lambda m: [m.tag, m.bodies, m.serial]),
-    Digests: (9, lambda m: [{"digests": m.digests}]),
+    Digests: (9, lambda m: [{"digests": m.digests, "links": m.links}]),
     Bye: (10, lambda m: [m.code, m.text]),
 }
 

@@ -6,7 +6,8 @@ follows which, `HEARD` which messages mean something in which state. What is not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, Literal
 
 from aico_crdt.config import Config
@@ -16,6 +17,7 @@ from aico_crdt.sync.event import Closed, Committed, Event, Ingested, Opened, Rec
 from aico_crdt.sync.exchange import Exchange
 from aico_crdt.sync.giving import Giving
 from aico_crdt.sync.message import (
+    MAX_LINKS,
     MAX_TEXT,
     SESSION_BYTES,
     Ack,
@@ -31,6 +33,7 @@ from aico_crdt.sync.message import (
     Want,
     WantBodies,
     decode,
+    link_name,
 )
 from aico_crdt.sync.replica import Replica
 from aico_crdt.sync.taking import Taking
@@ -69,8 +72,9 @@ class Session:
     Args:
         peer: the device id the transport has authenticated.
         random: count → that many random bytes; for the session's name and the spread of its timers.
-        connected: whether that peer is believed to have a link of its own to a device: what such an author wrote is
-            not pushed to it again. Where it errs, digests repair.
+        links: the devices this one has links to at the moment. Each side tells the other, so that what an author
+            pushes to both is not pushed again between them. Where that is out of date, digests repair.
+        connected: whether that peer has a link of its own to a device; by default, what the peer says itself.
         formats: protocol formats to offer.
     """
 
@@ -81,7 +85,8 @@ class Session:
         config: Config,
         random: Callable[[int], bytes],
         *,
-        connected: Callable[[bytes], bool] = lambda device: False,
+        links: Callable[[], Iterable[bytes]] = tuple,
+        connected: Callable[[bytes], bool] | None = None,
         formats: Sequence[int] = FORMATS,
     ) -> None:
         self.peer = peer
@@ -91,9 +96,11 @@ class Session:
         self._replica = replica
         self._config = config
         self._random = random
-        self._connected = connected
+        self._links = links
+        self._connected = connected or self._is_linked
+        self._peer_links: frozenset[bytes] = frozenset()
         self._exchange = Exchange(peer, replica, config)
-        self._giving = Giving(self._exchange, config.window_bytes, connected)
+        self._giving = Giving(self._exchange, config.window_bytes, self._connected)
         self._taking = Taking(self._exchange, config.window_bytes)
         self._abandoned: int | None = None
         self._own_name = b""
@@ -175,6 +182,7 @@ class Session:
         elif isinstance(message, WantBodies):
             self._giving.wanted_bodies(message)
         elif isinstance(message, Digests):
+            self._peer_links = frozenset(message.links)
             self._compare(message.digests)
         elif isinstance(message, Hello):
             self._on_hello(message)
@@ -242,8 +250,16 @@ class Session:
                 self._config.window_bytes,
                 self._config.digest_interval_ms,
                 self._exchange.digests(),
+                self._link_names(),
             )
         )
+
+    def _link_names(self) -> tuple[bytes, ...]:
+        others = (device for device in self._links() if device != self.peer)
+        return tuple(link_name(device, self._own_name) for device in islice(others, MAX_LINKS))
+
+    def _is_linked(self, device: bytes) -> bool:
+        return link_name(device, self._peer_name) in self._peer_links
 
     def _on_hello(self, hello: Hello) -> None:
         if self.state == "open" and hello.session == self._peer_name:
@@ -265,7 +281,7 @@ class Session:
         again = self.state == "open"
         exchange, config = self._exchange, self._config
         self._move("greeted")
-        self.format, self._peer_name = protocol_format, hello.session
+        self.format, self._peer_name, self._peer_links = protocol_format, hello.session, frozenset(hello.links)
         self._peer_interval_ms = hello.digest_interval_ms
         if again:
             self._greet()
@@ -288,7 +304,7 @@ class Session:
         """Repair what pushes missed, tell what was erased since, look for bodies."""
         exchange = self._exchange
         self._schedule_round()
-        exchange.say(Digests(exchange.digests()))
+        exchange.say(Digests(exchange.digests(), self._link_names()))
         for tag in exchange.shared():
             erased = exchange.erased_news(tag)
             if erased:
