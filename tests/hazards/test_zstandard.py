@@ -51,3 +51,13 @@ def test_hazard_21_bytes_after_the_frame_are_ignored() -> None:
     assert zstandard.ZstdDecompressor().decompress(frame) == b"value"
     with pytest.raises(zstandard.ZstdError):
         zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+
+
+@pytest.mark.parametrize("stated", [1000, 2 * MIB])
+def test_hazard_21_a_frame_that_lies_about_its_size_is_refused(stated: int) -> None:
+    """21. The stated size is allocated exactly; a frame that holds more or less raises ``ZstdError``."""
+    frame = bytearray(bomb(MIB, stated=True))
+    assert frame[4] == 0x80  # RFC 8878, 3.1.1.1: the size in four bytes, after the window's one
+    frame[6:10] = stated.to_bytes(4, "little")
+    with pytest.raises(zstandard.ZstdError):
+        zstandard.ZstdDecompressor().decompress(bytes(frame))
