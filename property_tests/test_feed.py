@@ -36,7 +36,8 @@ from aico_crdt.feed.causality import Writer
 AUTHORS = 4
 TAG = b"T" * 16
 NAMES = st.integers(0, AUTHORS - 1)
-STEPS = st.lists(st.tuples(NAMES, st.none() | NAMES, st.integers(0, 30)), min_size=1, max_size=60)
+STEP = st.tuples(NAMES, st.none() | NAMES, st.integers(0, 40))
+STEPS = st.lists(STEP, min_size=1) | st.lists(STEP, min_size=40, max_size=80)
 """(a, None, n): a writes, under a new incarnation when n is 0. (a, b, n): a applies the first n entries b has, in b's
 order."""
 Steps = list[tuple[int, int | None, int]]

@@ -132,6 +132,20 @@ def test_fault_26_it_is_asked_for_only_when_there_is_room(queue: HoldQueue) -> N
     assert queue.ask_again() == [(feed(b"a"), 6)]
 
 
+def test_fault_26_it_is_asked_for_at_once_when_what_it_waited_for_has_come(queue: HoldQueue) -> None:
+    """Others may wait for just this entry, so a queue that stays full must not keep it out."""
+    for seq in range(2, 7):
+        queue.add(waiting(b"a", seq, size=100, awaited=Awaited("key", b"k")))
+    for seq, upto in ((8, 4), (7, 3)):
+        assert queue.add(waiting(b"a", seq, size=100, awaited=Awaited("dependency", b"x", upto)))
+    for event in (Awaited("dependency", b"x", 2), Awaited("dependency", b"y", 3), Awaited("author", b"x", 3)):
+        assert queue.retry(event) == []
+        assert queue.ask_again() == []
+    assert queue.retry(Awaited("dependency", b"x", 3)) == []
+    assert queue.ask_again() == [(feed(b"a"), 7)]
+    assert queue.ask_again() == []
+
+
 def test_an_entry_whose_header_cannot_be_read_is_held_and_dropped_without_a_place(queue: HoldQueue) -> None:
     unread = Waiting(b"k" * 32, None, 0, b"peer", 10, Awaited("format", b"", 2), 0)
     queue.add(unread)
