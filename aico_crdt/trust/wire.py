@@ -41,7 +41,7 @@ def unpack(raw: bytes, max_bytes: int) -> Any:
             max_array_len=count,
             max_map_len=count,
         )
-    except (ValueError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+    except (ValueError, msgpack.UnpackException) as error:
         raise Malformed(f"Not msgpack: {type(error).__name__}.") from None
     _check_depth(value)
     return value

@@ -158,11 +158,12 @@ def test_admissions_of_a_revoked_device_count_up_to_what_its_revoker_had_seen(hi
 
 
 def test_of_two_revokers_the_one_that_had_seen_more_decides_what_counts(history: History) -> None:
+    history.admit("b", "e")
     base = list(history.records)
-    seen = history.admit("b", "e", after=base)
+    seen = history.admit("b", "f", after=base)
     history.revoke("a", "b", after=[seen])
     history.revoke("c", "b", after=base)
-    assert history.current() == "a c d e"
+    assert history.current() == "a c d e f"
 
 
 def test_fault_42_back_dated_statements_above_the_revocation_are_ignored(history: History) -> None:

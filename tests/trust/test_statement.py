@@ -159,6 +159,7 @@ def test_a_statement_beyond_its_bytes_is_malformed() -> None:
         Admit(DEVICE, "x", "full", "Server 2", ()),
         Revoke(DEVICE, ((TAG, LIFE, 2**64),)),
         Revoke(DEVICE, ((TAG, LIFE, -1),)),
+        Revoke(DEVICE, ((TAG, LIFE, 1),) * (MAX_HEADS + 1)),
         Revoke(b"", ()),
     ],
 )
