@@ -10,7 +10,8 @@
 :mod:`~aico_crdt.trust.keyfile`             where the seed is kept (I/O)
 ==========================================  ==================================================================
 
-Pure but for the two marked ones. Pairing, sharing policies, key rotation and keyrings have their place here.
+What is pure is named here; the two that touch the disk are imported from their own modules. Pairing, sharing
+policies, key rotation and keyrings have their place in this package.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from __future__ import annotations
 from aico_crdt.trust.authority import OPERATIONS, may
 from aico_crdt.trust.family import Family, Member, Record, fold
 from aico_crdt.trust.identity import Identity, curve_key, seal_to, verify
-from aico_crdt.trust.keyfile import KeyFile
-from aico_crdt.trust.lease import Lease, machine_id
 from aico_crdt.trust.space import (
     SPACES,
     Space,
@@ -74,7 +73,4 @@ __all__ = [
     "open_space",
     "OPERATIONS",
     "may",
-    "Lease",
-    "machine_id",
-    "KeyFile",
 ]
