@@ -88,6 +88,8 @@ def check_public_id(public_id: str) -> str:
     """
     if not isinstance(public_id, str) or not 0 < len(public_id) <= MAX_ID_CHARS:
         raise InvalidValue(f"An id is 1 to {MAX_ID_CHARS} characters of text.")
+    if public_id.isascii() and public_id.isprintable():
+        return public_id
     if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in public_id):
         raise InvalidValue("An id holds no control characters and no lone surrogates.")
     return public_id

@@ -326,6 +326,7 @@ class Environment:
         self._check()
         try:
             self._environment.copy(str(directory), compact=True)
+            os.chmod(directory / "data.mdb", 0o600)  # LMDB makes it readable by others
         except lmdb.Error as error:
             raise translate(error) from error
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from aico_crdt.errors import Damaged
 
 DATA_FILE: Final = "data.mdb"
 MAX_FAULTS: Final = 100
+ATTEMPTS: Final = 3
 _MAGIC: Final = 0xBEEFC0DE
 _VERSION: Final = 1
 _PAGE: Final = struct.Struct("<QHHHH")
@@ -102,11 +104,21 @@ def _read_meta(raw: bytes, start: int) -> Meta:
 
 
 def check_header(directory: Path) -> None:
-    """The quick look before LMDB opens a file: there, an LMDB file, long enough. Costs two reads.
+    """The quick look before LMDB opens a file: there, an LMDB file, long enough. Costs one read.
 
     Raises:
         Damaged: it is not, with what to do about it.
     """
+    for attempt in range(ATTEMPTS):
+        try:
+            return _look(directory)
+        except Damaged:
+            if attempt + 1 == ATTEMPTS or not (directory / DATA_FILE).exists():
+                raise
+        time.sleep(0.01)  # another process may have been committing
+
+
+def _look(directory: Path) -> None:
     try:
         with open(directory / DATA_FILE, "rb") as file:
             head = file.read(2 << 16)

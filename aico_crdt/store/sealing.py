@@ -34,6 +34,8 @@ def unseal(sealed: bytes, place: bytes, key: bytes) -> bytes:
     Raises:
         Damaged: the bytes, the place or the key are not those it was sealed with.
     """
+    if len(sealed) < OVERHEAD:
+        raise Damaged(f"A sealed record under {place[:1].decode('latin-1')!r} is cut short.")
     try:
         return _decrypt(sealed[NONCE_BYTES:], place, sealed[:NONCE_BYTES], key)
     except CryptoError as error:
