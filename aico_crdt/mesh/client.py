@@ -8,7 +8,6 @@ reconnecting is off; :class:`Dialer` waits and dials, because a client that was 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -17,6 +16,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from aico_crdt.config import Config
 from aico_crdt.errors import MachineError
+from aico_crdt.logs import logger
 from aico_crdt.mesh.backoff import Backoff
 from aico_crdt.mesh.sockets import Pump, harden
 from aico_crdt.trust import Identity
@@ -30,7 +30,7 @@ _ENDS: Final = {
 }
 _EVENTS: Final = sum(_ENDS, start=int(zmq.Event.HANDSHAKE_SUCCEEDED))
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Connection:
@@ -173,5 +173,5 @@ class Dialer:
                 if connection.ready_at is not None:
                     self._backoff.held(1000 * (loop.time() - connection.ready_at))
             wait_ms = self._backoff.next_ms()
-            log.debug("dialer: %s: %s; again in %d ms", endpoint, self.last_reason, wait_ms)
+            log.debug("dialer: %s: %s; again in %d ms", endpoint, self.last_reason.replace(" ", "-"), wait_ms)
             await asyncio.sleep(wait_ms / 1000)

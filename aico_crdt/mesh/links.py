@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -33,6 +32,7 @@ import zmq
 
 from aico_crdt.config import Config
 from aico_crdt.errors import Closed, ForkedProcess, InvalidValue, Malformed, PeerError
+from aico_crdt.logs import logger
 from aico_crdt.mesh.channel import Channel, Delivery, Signal
 from aico_crdt.mesh.client import Connection, Dialer
 from aico_crdt.mesh.frame import Lane
@@ -42,7 +42,7 @@ from aico_crdt.mesh.server import Route, Server
 from aico_crdt.mesh.zap import ZapHandler
 from aico_crdt.trust import Identity, curve_key
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SOCKETS_A_PEER: Final = 4
 """A DEALER, its monitor's two ends, and one that is just closing."""
@@ -395,7 +395,7 @@ class Links:
         link = self._link_of(line)
         if link is not None:
             remote.link = None
-            log.info("links: %s is down: %s", line.device.hex(), reason)
+            log.info("links: %s is down: %s", line.device.hex(), reason.replace(" ", "-"))
             link.end = reason
             link.changed.set()
             if cut:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket as posix
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from aico_crdt.config import Config
 from aico_crdt.errors import InvalidValue, MachineError, Malformed
+from aico_crdt.logs import logger
 from aico_crdt.mesh.frame import Kind, encode_token
 from aico_crdt.mesh.sockets import Pump, harden
 from aico_crdt.mesh.zap import DOMAIN
@@ -35,7 +35,7 @@ PROBE_S: Final = 0.05
 _PROBE: Final = encode_token(Kind.PING, 0)
 _TCP: Final = (posix.AF_INET, posix.AF_INET6)
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Listener(Protocol):

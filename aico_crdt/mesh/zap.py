@@ -7,12 +7,12 @@ understand, and a callback that fails, are refusals.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
 import zmq
 
+from aico_crdt.logs import logger
 from aico_crdt.mesh.sockets import Pump
 from aico_crdt.trust.identity import z85
 
@@ -24,7 +24,7 @@ _PARTS: Final = 8
 """routing id of the asking socket, delimiter, version, request id, domain, address, identity, mechanism; then the
 credentials, for CURVE one key."""
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class ZapHandler:
