@@ -121,11 +121,14 @@ class Lease:
     def renew(self, machine: bytes, path: str | os.PathLike[str], incarnation: bytes, counter: int) -> None:
         """Makes `incarnation` the holder, at `counter`, durably. Call it once that incarnation is on disk.
 
-        A crash halfway leaves a lease that judges against its holder, never in favour: one more incarnation.
+        Does no more than advance when it is the holder already: another process of the store may be judging. A
+        crash halfway leaves a lease that judges against its holder, never in favour: one more incarnation.
         """
         if len(machine) != MACHINE_BYTES or len(incarnation) != INCARNATION_BYTES:
             raise InvalidValue(f"A machine id has {MACHINE_BYTES} bytes, an incarnation {INCARNATION_BYTES}.")
-        self._open()
+        if self.judge(machine, path, incarnation, counter) in (None, ROLLED_BACK):
+            self.advance(counter)
+            return
         self._file[: len(_MAGIC)] = bytes(len(_MAGIC))
         raw = _LAYOUT.pack(_MAGIC, machine, _path_hash(path), incarnation, counter)
         self._file[len(_MAGIC) : len(raw)] = raw[len(_MAGIC) :]

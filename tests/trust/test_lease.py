@@ -87,6 +87,16 @@ def test_the_counter_never_goes_back(held: Lease) -> None:
     assert held.counter == 20
 
 
+def test_renewing_what_one_holds_takes_nothing_back(held: Lease, path: Path, store: Path) -> None:
+    """A second process that opens the store must not undo what the first has noted."""
+    held.advance(20)
+    with Lease.open(path) as other:
+        other.renew(HERE, store, LIFE, 12)
+    assert held.counter == 20
+    held.renew(HERE, store, NEXT_LIFE, 12)
+    assert held.counter == 12
+
+
 def test_the_counter_holds_64_bits(held: Lease, path: Path) -> None:
     held.advance(2**64 - 1)
     held.close()
