@@ -152,10 +152,9 @@ class Family(RuleBasedStateMachine):
     def settle(self, store: Store, before: Replica) -> None:
         """What a replica does in the transaction in which it learns something."""
         self.changed.update(name for name, other in self.stores.items() if other is store)
-        if not sound(store.replica):
-            self.ask_again(store)
         void = hashes(forks(store.received))
-        if any(last.hash in void for last in store.last.values()):
+        own = {e for e in store.received if (e.device, e.incarnation) == (store.device, store.incarnation)}
+        if hashes(own) - hashes(store.written) or void & hashes(own):  # somebody else writes my feed, or did
             store.incarnation = f"{store.incarnation}{len(self.pool)}"
             store.last, store.last_heads = {}, {}
         lost = unwitnessed(applied(before.received), store.received)
@@ -167,6 +166,8 @@ class Family(RuleBasedStateMachine):
         if store.is_member:
             shrunk = hashes(applied(before.received)) - hashes(applied(store.received)) - void
             assert not shrunk, f"un-applied: {sorted(shrunk)}"
+        if not sound(store.replica):
+            self.ask_again(store)
         for entry in [e for e in store.written if e.hash in void and e.hash not in store.replaced]:
             store.replaced.add(entry.hash)
             self.write_again(store, entry)
@@ -181,11 +182,11 @@ class Family(RuleBasedStateMachine):
                 self.write(store, lost.collection, [Write(operation.document, life, operation.slots)])
 
     def ask_again(self, store: Store) -> None:
-        """A fork below the base: back to what was pruned when all had applied it, and to the entries above."""
+        """A base that is not sound: back to what was pruned when all had applied it, and to the entries above."""
         store.replica = Replica(
             frozenset(e if e.hash in store.floor.cut else self.pool[e.hash] for e in store.received), store.floor
         )
-        assert sound(store.replica), "a fork below what everybody had applied"
+        assert sound(store.replica) or not store.is_member, "a fork below what everybody had applied"
 
     def life(self, store: Store, key: tuple[str, str]) -> int:
         """The life a write of `store` goes to: the one shown, or the next."""
@@ -282,7 +283,7 @@ class Family(RuleBasedStateMachine):
         store, other = self.store(name), self.store(to)
         if store is other:
             return
-        if not store.is_member or TRUST[store.device] != "full":
+        if not store.is_member or TRUST[store.device] != "full" or not sound(store.replica):
             return
         if any(key[0] == collection for key in stubs(store.replica)):
             return
@@ -323,7 +324,8 @@ class Family(RuleBasedStateMachine):
     def stores_hold(self) -> None:
         for name in sorted(self.changed):
             self.check_receipt(self.stores[name])
-            self.check_documents(self.stores[name])
+            if sound(self.stores[name].replica):
+                self.check_documents(self.stores[name])
         self.changed.clear()
 
     def check_receipt(self, store: Store) -> None:
@@ -408,6 +410,7 @@ class Family(RuleBasedStateMachine):
             if stubs(store.replica):  # those who could tell have pruned past it
                 self.ask_again(store)
                 self.changed.add(to)
+            assert sound(store.replica)
             assert not stubs(store.replica)
 
     def safe(self) -> set[str]:

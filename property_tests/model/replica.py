@@ -9,9 +9,10 @@ partly.
 Headers of the cut are kept here because later entries say through them what they have seen. A store may drop
 them: there each Yjs update itself names what it deletes.
 
-A base is **sound** as long as no entry below it is void. A fork that comes to light below a base cannot be
-refolded from it: the replica goes back to the entries, or takes a manifest of one who knows. Hence the prune
-rule: only what every replica has applied.
+A base is **sound** as long as everything below it is still applied. Two things can end that: a fork that comes to
+light below it, and, on the replica of a device that left the family and so writes no witness, a revocation. Nothing
+can be refolded from such a base: the replica goes back to the entries, or takes a manifest of one who knows. Hence
+the prune rule: only what every replica has applied.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def stubs(replica: Replica) -> dict[Key, State]:
 
 
 def sound(replica: Replica) -> bool:
-    """No entry below the base is void."""
-    return not replica.base.cut & hashes(forks(replica.received))
+    """Everything below the base is still applied."""
+    return replica.base.cut <= hashes(applied(replica.received))
 
 
 def state_of(document: Document) -> State:
