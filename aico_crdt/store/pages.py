@@ -96,7 +96,7 @@ def _read_meta(raw: bytes, start: int) -> Meta:
         last, transaction = _TAIL.unpack_from(raw, place + 2 * _TREE.size)
     except struct.error:
         raise Damaged("The data file is cut short.", _RESTORE) from None
-    if magic != _MAGIC or version != _VERSION or not flags & _IS_META:
+    if magic != _MAGIC or version != _VERSION or flags != _IS_META:
         raise Damaged("The data file is not an LMDB file of this format.", _RESTORE)
     if free.pad not in _SIZES or number != (start != 0):
         raise Damaged("A meta page of the data file is damaged.", _RESTORE)

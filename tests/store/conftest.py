@@ -64,9 +64,13 @@ def identity_of(place: int) -> Identity:
     return Identity.from_seed(bytes([place + 1]) * 32)
 
 
+def plain_kinds() -> list[Kind]:
+    return [PlainKind("directory"), PlainKind("memory"), PlainKind("fact", derived=True)]
+
+
 @pytest.fixture
 def kinds() -> list[Kind]:
-    return [PlainKind("directory"), PlainKind("memory"), PlainKind("fact", derived=True)]
+    return plain_kinds()
 
 
 @pytest.fixture
