@@ -22,6 +22,7 @@ from property_tests.model import (
     family,
     forks,
     held,
+    in_force,
     manifest,
     prune,
     read_entry,
@@ -96,6 +97,7 @@ def test_at_a_fork_the_smaller_hash_is_in_force_and_a_dependency_on_the_other_is
     trusting = after(chained, by="b", name="3", do=[Write("m", 1, (("g", "b"),))])
     received = frozenset({HOME, start, won, lost, chained, trusting})
     assert forks(received) == rejected(received) == {lost, chained}
+    assert not in_force(received) & forks(received)
     assert values(*received) == ["b", "x"]
     assert held(received - {chained}) == {trusting}, "not known to be void yet"
 
@@ -142,11 +144,33 @@ def test_statements_get_no_grace() -> None:
     assert "p" not in family(received).members
 
 
+def test_a_void_statement_does_not_speak() -> None:
+    won = after(HOME, by="r", name="1", where=DIRECTORY)
+    lost = after(HOME, by="r", name="2", where=DIRECTORY, do=[Admit("p", "full")])
+    assert "p" in family(frozenset({HOME, lost})).members
+    assert "p" not in family(frozenset({HOME, lost, won})).members
+
+
 def test_of_a_device_revoked_twice_the_greater_head_counts() -> None:
     one, two = after(by="r", name="1"), after(after(by="r", name="1"), by="r", name="2")
     far = revoke(HOME, by="a", whom="r", name="3", ends=(("memory", "1", 2),))
     near = revoke(HOME, by="b", whom="r", name="4", ends=(("memory", "1", 1),))
     assert {one, two} <= applied(frozenset({HOME, one, two, far, near}))
+
+
+def test_of_several_admissions_the_strongest_trust_stands() -> None:
+    raised = after(HOME, by="b", name="1", where=DIRECTORY, do=[Admit("c", "full")])
+    assert family(frozenset({HOME, raised})).members["c"].trust == "full"
+    lowered = after(HOME, by="b", name="2", where=DIRECTORY, do=[Admit("r", "guest")])
+    assert family(frozenset({HOME, lowered})).members["r"].trust == "full"
+
+
+def test_what_a_device_says_of_itself_counts_only_until_somebody_else_speaks() -> None:
+    backdated = after(by="r", name="1", do=say("x"))
+    own = revoke(HOME, by="r", whom="r", name="2", ends=(("memory", "1", 99),))
+    others = revoke(HOME, by="a", whom="r", name="3")
+    assert backdated in applied(frozenset({HOME, backdated, own}))
+    assert backdated in held(frozenset({HOME, backdated, own, others}))
 
 
 def test_a_limited_device_forgets_what_it_bore_and_nothing_else() -> None:

@@ -1,9 +1,8 @@
 """The family: one deterministic fold of the statements in a set of entries.
 
-1. *Who could belong.* From the founder, admissions by devices of full trust span a tree; of several
-   admissions of one device the one nearest the founder stands, then the oldest by (hlc, hash). A device's
-   **rank** is (depth, hlc of its admission, device), the founder first; its standing trust is what that
-   admission says. Revocations play no part.
+1. *Who could belong.* From the founder, admissions by devices of full trust span a tree. A device's **rank** is
+   (depth, hlc of its admission, device) by the admission nearest the founder, then the oldest; its standing
+   trust is the strongest of all, so it only grows. Revocations play no part.
 2. *Which revocations count.* They are taken in causal order; of those that do not know of each other the one
    of the senior author first, then by (hlc, hash). One counts if its author is a full member *by what has
    been counted so far*: admitted through statements none of which lies above a counted revocation of its own
@@ -11,7 +10,8 @@
    other unknowingly the senior stays; one that knew of its revocation cannot answer it; and a device admitted
    above its admitter's head has no say.
 3. *Who belongs.* The tree once more, without the statements above a counted revocation of their author. Who
-   is revoked stays revoked; of a device revoked twice the greater head counts, feed by feed.
+   is revoked stays revoked; of a device revoked twice the greater head counts, feed by feed, but what it says
+   of itself only where nobody else has spoken.
 
 Statements get no grace from later entries in force.
 """
@@ -22,12 +22,14 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from property_tests.model.causality import pasts, whole
 from property_tests.model.entry import DIRECTORY, Admit, Entries, Entry, Feed, Found, Revoke
 
 Rank = tuple[int, int, str]
+_TRUSTS: Final = ("full", "limited", "relay", "guest")
+"""Strongest first."""
 Limits = Mapping[str, Mapping[tuple[str, str], int]]
 """Revoked device → (collection, incarnation) → the greatest seq that counts."""
 
@@ -65,17 +67,22 @@ def family(entries: Entries) -> Family:
     records = whole(entries, (entry for entry in entries if entry.collection == DIRECTORY))
     standing = _tree(records, lambda entry: True)
     limits: dict[str, dict[tuple[str, str], int]] = {}
+    spoken: set[str] = set()
 
     def counts(entry: Entry) -> bool:
         end = _limit(limits, entry.feed)
         return end is None or entry.seq <= end
 
     for entry, revoke in _in_order(records, standing):
-        author = _tree(records, counts).get(entry.device)
-        if author is not None and author.trust == "full" and counts(entry):
-            ends = limits.setdefault(revoke.device, {})
-            for collection, incarnation, seq in revoke.heads:
-                ends[collection, incarnation] = max(seq, ends.get((collection, incarnation), 0))
+        author, by_itself = _tree(records, counts).get(entry.device), entry.device == revoke.device
+        if author is None or author.trust != "full" or not counts(entry) or (by_itself and revoke.device in spoken):
+            continue
+        if not by_itself and revoke.device not in spoken:
+            spoken.add(revoke.device)
+            limits[revoke.device] = {}
+        ends = limits.setdefault(revoke.device, {})
+        for collection, incarnation, seq in revoke.heads:
+            ends[collection, incarnation] = max(seq, ends.get((collection, incarnation), 0))
     return Family(standing, _tree(records, counts), limits)
 
 
@@ -94,17 +101,18 @@ def _tree(records: Entries, counts: Callable[[Entry], bool]) -> dict[str, Place]
     offers = [(0, founding.hlc, founding.hash, founding.device, "full")]
     while offers:
         depth, hlc, _, device, trust = heapq.heappop(offers)
-        if device in places:
+        place = places.get(device, Place((depth, hlc, device), trust))
+        is_news = device not in places or _TRUSTS.index(trust) < _TRUSTS.index(place.trust)
+        if not is_news:
             continue
-        places[device] = Place((depth, hlc, device), trust)
+        places[device] = place._replace(trust=trust)
         if trust == "full":
             for entry in records:
                 if entry.device == device and counts(entry):
                     for admit in entry.operations:
                         if isinstance(admit, Admit):
-                            heapq.heappush(
-                                offers, (depth + 1, entry.hlc, entry.hash, admit.device, admit.trust)
-                            )
+                            offer = (depth + 1, entry.hlc, entry.hash, admit.device, admit.trust)
+                            heapq.heappush(offers, offer)
     return places
 
 
