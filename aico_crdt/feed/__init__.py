@@ -19,6 +19,8 @@ from __future__ import annotations
 from aico_crdt.feed.causality import deps_since, missing
 from aico_crdt.feed.entry import (
     Entry,
+    Erased,
+    Item,
     check_items,
     decode_entry,
     encode_entry,
@@ -29,7 +31,7 @@ from aico_crdt.feed.entry import (
 from aico_crdt.feed.fork import ForkProof, decode_fork, encode_fork, is_fork, prove_fork, verify_fork, winner
 from aico_crdt.feed.header import GENESIS, Erase, FeedId, Head, Header, ItemRef, decode_header
 from aico_crdt.feed.hold import Awaited, HoldLimits, HoldQueue, Waiting, awaited_head
-from aico_crdt.feed.item import Operation, open_item
+from aico_crdt.feed.item import Operation, item_mark, open_item
 from aico_crdt.feed.manifest import (
     DocumentState,
     Manifest,
@@ -46,6 +48,8 @@ __all__ = [
     "DocumentState",
     "Entry",
     "Erase",
+    "Erased",
+    "Item",
     "FeedId",
     "ForkProof",
     "GENESIS",
@@ -74,6 +78,7 @@ __all__ = [
     "encode_run",
     "is_fork",
     "missing",
+    "item_mark",
     "open_item",
     "prove_fork",
     "verify_entry",

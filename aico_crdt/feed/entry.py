@@ -5,7 +5,7 @@ the header names each item by hash, so items can be missing (erased) and the fee
 consecutive entries is proven by the signature of its last header plus the chain of hashes: one signature
 check for the whole run.
 
-    Wire: msgpack [header raw, signature, [sealed item or nil …]]
+    Wire: msgpack [header raw, signature, [sealed item | [document key, life] | nil …]]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
@@ -29,6 +29,7 @@ from aico_crdt.feed.header import (
     MAX_ERASE,
     MAX_ITEMS,
     MAX_SEQ,
+    NO_MARK,
     Erase,
     FeedId,
     Head,
@@ -40,6 +41,7 @@ from aico_crdt.feed.header import (
 )
 from aico_crdt.feed.item import NONCE_BYTES, Operation, item_hash, open_item, seal
 from aico_crdt.feed.packing import pack, unpack
+from aico_crdt.ids import DOCUMENT_KEY_BYTES
 
 __all__ = [
     "ENTRY_MAX_BYTES",
@@ -54,6 +56,7 @@ __all__ = [
     "SIGNATURE_BYTES",
     "Entry",
     "Erase",
+    "Erased",
     "FeedId",
     "Head",
     "Header",
@@ -76,13 +79,24 @@ SIGNED_AS: Final = b"aico-crdt entry 1\0"
 entry."""
 
 
+class Erased(NamedTuple):
+    """In place of an item that is gone: the life of the document it belonged to, as its mark proves."""
+
+    document_key: bytes
+    life: int
+
+
+Item = bytes | Erased | None
+"""A sealed item; or what is left of it. None is what a relay leaves that cannot tell which document it was of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A header, its Ed25519 signature (64 bytes) and its sealed items in order; ``None`` = erased."""
+    """A header, its Ed25519 signature (64 bytes) and its items in order."""
 
     header: Header
     signature: bytes
-    items: tuple[bytes | None, ...]
+    items: tuple[Item, ...]
 
 
 def write_entry(
@@ -99,6 +113,7 @@ def write_entry(
     key: bytes,
     erase: Sequence[Erase],
     operations: Sequence[Operation],
+    marks: Sequence[bytes] = (),
     sign: Callable[[bytes], bytes],
     random: Callable[[int], bytes],
 ) -> Entry:
@@ -108,6 +123,7 @@ def write_entry(
         prev: hash of entry ``seq - 1``, `GENESIS` for the first.
         deps: the heads this write builds on, see `causality.deps_since`.
         key_id: 8 bytes that name `key` (32 bytes).
+        marks: `item_mark` of each operation; none for those that belong to no document.
         sign: message → Ed25519 signature by `device`.
         random: count → that many fresh random bytes; asked once.
 
@@ -137,7 +153,10 @@ def write_entry(
         )
         for index, operation in enumerate(operations)
     )
-    raw = encode_header(prefix, [ItemRef(item_hash(sealed), len(sealed)) for sealed in items])
+    named = marks or [NO_MARK] * len(items)
+    raw = encode_header(
+        prefix, [ItemRef(item_hash(sealed), len(sealed), mark) for sealed, mark in zip(items, named, strict=True)]
+    )
     try:
         header = decode_header(raw)  # a writer is held to what every reader checks
         _check_size(header)
@@ -159,19 +178,29 @@ def decode_entry(raw: bytes) -> Entry:
         TooLarge: beyond a cap in bytes, items, dependencies or erasures.
         Malformed: not an entry.
     """
-    fields = unpack(raw, max_bytes=ENTRY_MAX_BYTES, max_depth=2, max_elements=MAX_ITEMS + 4, what="An entry")
+    fields = unpack(raw, max_bytes=ENTRY_MAX_BYTES, max_depth=3, max_elements=3 * MAX_ITEMS + 4, what="An entry")
     if type(fields) is not list or len(fields) != 3:
         raise Malformed("An entry is not a list of header, signature and items.")
     header_raw, signature, items = fields
     if type(header_raw) is not bytes or type(signature) is not bytes or len(signature) != SIGNATURE_BYTES:
         raise Malformed("An entry has no header or no signature.")
-    if type(items) is not list or any(item is not None and type(item) is not bytes for item in items):
-        raise Malformed("An entry's items are not bytes.")
+    if type(items) is not list:
+        raise Malformed("An entry's items are not a list.")
     header = decode_header(header_raw)
     if len(items) != len(header.items):
         raise Malformed(f"An entry carries {len(items)} items; its header names {len(header.items)}.")
     _check_size(header)
-    return Entry(header, signature, tuple(items))
+    return Entry(header, signature, tuple([item if type(item) is bytes else _erased(item) for item in items]))
+
+
+def _erased(item: object) -> Erased | None:
+    if item is None:
+        return None
+    if type(item) is list and len(item) == 2:
+        key, life = item
+        if type(key) is bytes and len(key) == DOCUMENT_KEY_BYTES and type(life) is int and 0 < life < 1 << 63:
+            return Erased(key, life)
+    raise Malformed("An entry's items are neither bytes nor erased.")
 
 
 def check_items(entry: Entry) -> None:
@@ -181,7 +210,7 @@ def check_items(entry: Entry) -> None:
         Malformed: one is not, in hash or size.
     """
     for sealed, named in zip(entry.items, entry.header.items, strict=True):
-        if sealed is not None and (len(sealed) != named.size or item_hash(sealed) != named.hash):
+        if type(sealed) is bytes and (len(sealed) != named.size or item_hash(sealed) != named.hash):
             raise Malformed("An item is not the one its header names.")
 
 

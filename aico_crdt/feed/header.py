@@ -1,6 +1,6 @@
 """The header of an entry: signed in clear, so that any relay can check a feed it cannot read.
 
-``raw = msgpack [prefix, [[item hash, item size] …]]``; ``prefix`` is everything before the item list and the
+``raw = msgpack [prefix, [[item hash, item size, mark] …]]``; ``prefix`` is everything before the item list and the
 associated data of every item. A header keeps the bytes it was decoded from: hash and signature are of those,
 never of a second encoding, so elements that a later minor format appends survive and verify. Drawn byte by
 byte in docs/format.md.
@@ -31,6 +31,8 @@ MAX_ERASE: Final = 4096
 MAX_SEQ: Final = (1 << 63) - 1
 GENESIS: Final = bytes(HASH_BYTES)
 """What the first entry of a feed names as its predecessor."""
+MARK_BYTES: Final = 16
+NO_MARK: Final = bytes(MARK_BYTES)
 _DEPTH: Final = 16
 _PREFIX_FIELDS: Final = 11
 
@@ -63,10 +65,15 @@ class Erase(NamedTuple):
 
 
 class ItemRef(NamedTuple):
-    """What a header says of one sealed item: its hash and its size in bytes."""
+    """What a header says of one sealed item: its hash, its size in bytes, and its mark.
+
+    The mark (16 bytes) binds the item to one life of one document for those who hold the space's tag key, see
+    `item_mark`; it is zero for what belongs to no document.
+    """
 
     hash: bytes
     size: int
+    mark: bytes = NO_MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +245,13 @@ def _erase(rows: Any) -> tuple[Erase, ...]:
 
 def _items(rows: Any) -> tuple[ItemRef, ...]:
     items = []
-    for digest, size in _rows(rows, 2, MAX_ITEMS, "items"):
-        if not (_is_bytes(digest, HASH_BYTES) and type(size) is int and 0 < size <= ITEM_MAX_BYTES):
-            raise Malformed("A header names an item without a hash or of an impossible size.")
-        items.append(ItemRef(digest, size))
+    for digest, size, mark in _rows(rows, 3, MAX_ITEMS, "items"):
+        if not (
+            _is_bytes(digest, HASH_BYTES)
+            and type(size) is int
+            and 0 < size <= ITEM_MAX_BYTES
+            and _is_bytes(mark, MARK_BYTES)
+        ):
+            raise Malformed("A header names an item without a hash, or of an impossible size or mark.")
+        items.append(ItemRef(digest, size, mark))
     return tuple(items)

@@ -19,7 +19,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from aico_crdt.errors import InvalidValue, Malformed, TooLarge
-from aico_crdt.feed.header import ITEM_MAX_BYTES, Header
+from aico_crdt.feed.header import ITEM_MAX_BYTES, MARK_BYTES, Header
 from aico_crdt.feed.packing import pack, unpack
 from aico_crdt.ids import HASH_BYTES, MAX_ID_CHARS
 
@@ -53,6 +53,19 @@ class Operation(NamedTuple):
 def item_hash(sealed: bytes) -> bytes:
     """32 bytes that name a sealed item."""
     return blake2b(sealed, digest_size=HASH_BYTES, person=b"aico.item.1").digest()
+
+
+def item_mark(
+    tag_key: bytes, document_key: bytes, life: int, device: bytes, incarnation: bytes, seq: int, index: int
+) -> bytes:
+    """16 bytes in clear that bind the item at one place to one life of a document.
+
+    Who holds the tag key can check a claim that an item which is gone belonged to a forgotten life; who does not
+    cannot tell which items belong together.
+    """
+    place = life.to_bytes(8, "big") + seq.to_bytes(8, "big") + index.to_bytes(4, "big")
+    message = document_key + device + incarnation + place
+    return blake2b(message, digest_size=MARK_BYTES, key=tag_key, person=b"aico.mark.1").digest()
 
 
 def seal(operation: Operation, *, prefix: bytes, index: int, key: bytes, nonce: bytes) -> bytes:

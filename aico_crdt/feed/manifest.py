@@ -8,7 +8,7 @@ The three tables are byte strings of rows of fixed width, integers big-endian, s
 a million documents decode without a million objects.
 
     head       device 32 ‖ incarnation 8 ‖ seq u64 ‖ header hash 32     80 bytes
-    document   document key 16 ‖ life u64 ‖ state hash 32               56 bytes
+    document   document key 16 ‖ life u64 ‖ state hash 32 ‖ stamp u64    64 bytes
     tombstone  document key 16 ‖ life u64                               24 bytes
 """
 
@@ -29,22 +29,24 @@ from aico_crdt.ids import DEVICE_BYTES, FAMILY_BYTES, HASH_BYTES, TAG_BYTES
 
 FORMAT: Final = 1
 MANIFEST_MAX_BYTES: Final = 64 * 1024 * 1024
-MAX_DOCUMENTS: Final = 1_000_000
-"""1,000,000 documents are 56 MB of rows."""
+MAX_DOCUMENTS: Final = 900_000
+"""900,000 documents are 58 MB of rows."""
 SIGNED_AS: Final = b"aico-crdt manifest 1\0"
 _FIELDS: Final = 8
 _DEPTH: Final = 16
 _HEAD: Final = Struct(">32s8sQ32s")
-_DOCUMENT: Final = Struct(">16sQ32s")
+_DOCUMENT: Final = Struct(">16sQ32sQ")
 _TOMBSTONE: Final = Struct(">16sQ")
 
 
 class DocumentState(NamedTuple):
-    """One living document: its keyed id (16 bytes), its life, the hash of its state (32 bytes)."""
+    """One living document: its keyed id (16 bytes), its life, the hash of its state (32 bytes), and the newest stamp
+    in it, by which bodies are fetched newest first."""
 
     key: bytes
     life: int
     hash: bytes
+    stamp: int
 
 
 class Tombstone(NamedTuple):
@@ -110,7 +112,7 @@ def write_manifest(
     device: bytes,
     hlc: int,
     heads: Iterable[tuple[bytes, bytes, int, bytes]],
-    documents: Iterable[tuple[bytes, int, bytes]],
+    documents: Iterable[tuple[bytes, int, bytes, int]],
     tombstones: Iterable[tuple[bytes, int]],
     sign: Callable[[bytes], bytes],
 ) -> Manifest:

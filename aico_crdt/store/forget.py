@@ -71,6 +71,7 @@ def end_life(
         records.put(layout.document(b"D", number, key), hidden.pack())
         records.put(layout.erasure(due_ms, number, key, record.life), OWED.pack(record.slot, *place))
         opened.record = hidden
+    workspace.close_gaps_of(opened.collection, key, life)
     opened.dead = life
     opened.document, opened.saved = None, None
     opened.updates.clear()
@@ -88,9 +89,11 @@ def _write_operations(workspace: Workspace, opened: OpenDocument) -> None:
 def drop_life(workspace: Workspace, collection: Collection, key: bytes) -> None:
     """Delete what a hidden life left in the tables: state, row, base, its items in feeds."""
     records = workspace.records
+    stored = records.get(layout.document(b"D", collection.number, key))
+    life = 0 if stored is None else DocumentRecord.unpack(stored).life
     for operation, value in list(records.scan(layout.document(b"O", collection.number, key))):
         feed_number, seq, index = unpack(layout.ITEM_AT, value, "operation")
-        records.delete(layout.item(feed_number, seq, index))
+        workspace.bury_item(feed_number, seq, index, key, life)
         records.delete(operation)
     for letter in (b"S", b"R", b"B", b"D"):
         records.delete(layout.document(letter, collection.number, key))

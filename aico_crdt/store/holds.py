@@ -103,6 +103,10 @@ class Holds:
             if gone is not None:
                 self._forget(gone.key)
 
+    def wake_clock(self, collection: Collection) -> None:
+        """Something of the collection was applied late."""
+        self._ready += self._queue.retry(Awaited("clock", collection.tag))
+
     def wake_force(self) -> None:
         self._ready += self._queue.retry(Awaited("force"))
 

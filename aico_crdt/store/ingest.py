@@ -27,25 +27,29 @@ from aico_crdt.errors import (
 )
 from aico_crdt.feed import (
     Entry,
+    Erased,
     Head,
     Header,
     Operation,
     Run,
+    check_items,
     decode_entry,
     decode_header,
     encode_entry,
+    item_mark,
     missing,
     open_item,
     verify_entry,
     verify_run,
 )
 from aico_crdt.feed.fork import encode_fork, prove_fork
+from aico_crdt.feed.header import NO_MARK
 from aico_crdt.store import forget, layout, refold, rows, statements
 from aico_crdt.store.holds import Holds
 from aico_crdt.store.records import Collection, DocumentRecord, unpack
 from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
 from aico_crdt.store.workspace import OpenDocument, Workspace
-from aico_crdt.trust import Found, decode_statement, family_id, may
+from aico_crdt.trust import Found, Space, decode_statement, family_id, may
 
 MAX_EVIDENCE: Final = 1000
 """Rejected entries kept to show; the oldest go first."""
@@ -124,6 +128,7 @@ class Intake:
             first = fresh.pop(0)
             if self._known(collection, feed.number, first):
                 report.duplicates += 1
+                self._fill(collection, feed.number, first)
             elif not self._fork(collection, first):
                 return
             else:
@@ -158,7 +163,7 @@ class Intake:
         if family.members or collection != core.directory.directory or key is None:
             return False
         for index, sealed in enumerate(entry.items):
-            operation = open_item(entry.header, index, sealed, key) if sealed is not None else None
+            operation = open_item(entry.header, index, sealed, key) if isinstance(sealed, bytes) else None
             if operation is not None and operation.name == STATEMENT:
                 statement = decode_statement(operation.payload)
                 if isinstance(statement, Found) and family_id(entry.header.device, statement.nonce) == family.id:
@@ -244,19 +249,29 @@ class Intake:
         trust = "full" if member is None else member.trust  # None: it founds the family, see _founds
         client, writer = self._identity(header)
         kept: list[tuple[int, OpenDocument]] = []
+        graves: list[tuple[int, bytes, int]] = []
+        gaps: list[tuple[int, bytes, int]] = []
         plain: list[int] = []
         burials: list[tuple[OpenDocument, Operation]] = []
         stated = False
         for index, sealed in enumerate(entry.items):
-            if sealed is None:
+            if not isinstance(sealed, bytes):
+                document_key, life = self._check_erased(space, header, index, sealed)
+                graves.append((index, document_key, life))
+                if not life or life > workspace.open_key(collection, document_key).dead:
+                    gaps.append((index, document_key, life))
                 continue
             operation = open_item(header, index, sealed, key)
             if operation.name == UPDATE:
                 opened = workspace.open(collection, ids.check_public_id(operation.document))
+                if self._mark(space, header, index, opened.key, operation.life) != header.items[index].mark:
+                    raise NotAllowed("An item's mark names another document than the item.")
                 creator = opened.record is not None and opened.alive and opened.record.creator == header.device
                 self._authorise(UPDATE, collection, trust, is_creator=creator)
                 if workspace.merge(opened, operation.life, operation.payload, header, client, writer):
                     kept.append((index, opened))
+                else:
+                    graves.append((index, opened.key, operation.life))
             elif operation.name == FORGET:
                 opened = workspace.open(collection, operation.document)
                 creator = opened.record is None or opened.record.creator == header.device
@@ -277,13 +292,21 @@ class Intake:
         for index, opened in kept:
             assert opened.record is not None
             sealed = entry.items[index]
-            assert sealed is not None
+            assert isinstance(sealed, bytes)
             workspace.keep_item(feed.number, feed.seq, index, opened.record.slot, sealed)
             opened.operations.append((feed.number, feed.seq, index, at))
         for index in plain:
             sealed = entry.items[index]
-            assert sealed is not None
+            assert isinstance(sealed, bytes)
             workspace.keep_item(feed.number, feed.seq, index, 0, sealed)
+        for index, document_key, life in graves:
+            if life:
+                workspace.bury_item(feed.number, feed.seq, index, document_key, life)
+        for index, document_key, life in gaps:
+            workspace.open_gap((feed.number, feed.seq, index), collection, document_key, life)
+        for named in header.erase if workspace.gaps else ():
+            their = workspace.feed(collection, named.device, named.incarnation)
+            workspace.close_gap(layout.gap(their.number, named.seq, named.index))
         for opened, operation in burials:
             self._bury(opened, operation, header, (feed.number, feed.seq))
         workspace.observe(header.hlc)
@@ -297,6 +320,58 @@ class Intake:
             if statements.reload(workspace):
                 self.report.revoked = True
             self._holds.wake_members()
+
+    def _check_erased(self, space: Space, header: Header, index: int, erased: Erased | None) -> tuple[bytes, int]:
+        """(document key, life) an erased item belonged to, zeros where the giver could not tell.
+
+        Raises:
+            Malformed: it cannot have belonged there, or is of a kind that is never erased.
+        """
+        mark = header.items[index].mark
+        if mark == NO_MARK:
+            raise Malformed("An item that belongs to no document came erased.")
+        if erased is None:
+            return bytes(ids.DOCUMENT_KEY_BYTES), 0
+        if self._mark(space, header, index, *erased) != mark:
+            raise Malformed("An erased item did not belong to the document it is said to have belonged to.")
+        return erased
+
+    @staticmethod
+    def _mark(space: Space, header: Header, index: int, document_key: bytes, life: int) -> bytes:
+        return item_mark(space.tag_key, document_key, life, header.device, header.incarnation, header.seq, index)
+
+    def _fill(self, collection: Collection, feed_number: int, entry: Entry) -> None:
+        """A second copy of an applied entry may hold an item that came erased the first time."""
+        workspace, core, header = self._workspace, self._workspace.core, entry.header
+        gaps = [
+            index for index in range(len(entry.items)) if layout.gap(feed_number, header.seq, index) in workspace.gaps
+        ]
+        key = core.directory.spaces[collection.space].keys.get(header.key_id)
+        stored = workspace.records.get(layout.entry(feed_number, header.seq))
+        if not gaps or key is None or stored is None:
+            return
+        client, writer = self._identity(header)
+        for index in gaps:
+            sealed = entry.items[index]
+            place = layout.gap(feed_number, header.seq, index)
+            gap = workspace.gaps[place]
+            if not isinstance(sealed, bytes):
+                continue
+            try:
+                check_items(entry)
+                operation = open_item(header, index, sealed, key)
+                opened = workspace.open(collection, operation.document)
+                workspace.close_gap(place)
+                kept = workspace.merge(opened, operation.life, operation.payload, header, client, writer)
+            except PeerError:
+                workspace.revert()
+                workspace.open_gap((feed_number, header.seq, index), collection, *gap[1:])
+                continue
+            if kept and opened.record is not None:
+                workspace.keep_item(feed_number, header.seq, index, opened.record.slot, sealed)
+                opened.operations.append((feed_number, header.seq, index, int.from_bytes(stored[:8], "big")))
+            workspace.settle()
+            self._holds.wake_clock(collection)
 
     def _bury(self, opened: OpenDocument, operation: Operation, header: Header, place: tuple[int, int]) -> None:
         moved_to, now = None, False

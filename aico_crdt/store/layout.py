@@ -12,7 +12,7 @@ prefix  key after it                         value
 ``F``   `#` device 32 incarnation 8          feed: `@`, floor, seq, head hash, arrival, endorsed, fork seq
 ``G``   `@`                                  `#` device 32 incarnation 8
 ``E``   `@` seq u64                          arrival u64, signature 64, header
-``I``   `@` seq u64 index u16                life slot u64, item sealed again under the life's key
+``I``   `@` seq u64 index u16                life slot u64, item sealed again; or GRAVE, document key, life
 ``A``   `#` arrival u64                      `@` seq u64
 ``D``   `#` document key 16                  life, slot, flags, creator, state hash, stamp
 ``S``   `#` document key 16                  state of the living life, sealed under its key
@@ -23,6 +23,7 @@ prefix  key after it                         value
 ``U``   due ms u64 `#` document key 16 life  a dead life whose key is still to be destroyed: slot, feed, seq
 ``X``   `#` index 8 order u64 key 16         an index entry, empty
 ``L``   change u64                           change log: `#`, document key, life, what, stamp
+``N``   `@` seq u64 index u16                an item that came erased before its forget did: `#`, document key, life
 ``H``   number u64                           an entry on hold, sealed
 ``P``   device 32 `@`                        what that device said it holds durably: seq, hash, erased through
 ``V``   number u64                           evidence: a fork proof or a rejected entry
@@ -48,6 +49,10 @@ U64: Final = struct.Struct(">Q")
 AT: Final = struct.Struct(">IQ")
 ITEM_AT: Final = struct.Struct(">IQH")
 CHANGE: Final = struct.Struct(">H16sIBQ")
+
+GRAVE: Final = bytes([255]) * 8
+"""In place of a life slot: the item was erased; what follows names the life it belonged to."""
+GAP: Final = struct.Struct(">H16sQ")
 
 WHOLE: Final = 0
 STUB: Final = 1
@@ -98,6 +103,10 @@ def entry(feed_number: int, seq: int) -> bytes:
 
 def item(feed_number: int, seq: int, index: int) -> bytes:
     return b"I" + ITEM_AT.pack(feed_number, seq, index)
+
+
+def gap(feed_number: int, seq: int, index: int) -> bytes:
+    return b"N" + ITEM_AT.pack(feed_number, seq, index)
 
 
 def arrival(number: int, at: int) -> bytes:

@@ -49,6 +49,8 @@ def operations(core: Core, records: Records, collection: Collection, key: bytes)
 
 def open_stored_item(core: Core, key: bytes, stored: bytes) -> bytes:
     """The sealed item as its author made it, out of the sealing at rest."""
+    if stored[:8] == layout.GRAVE:
+        raise Damaged("An item that a document is made of was erased.")
     slot = int.from_bytes(stored[:8], "big")
     return sealing.unseal(stored[8:], key, core.lives.key(slot))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aico_crdt.errors import Damaged, NotFound, PeerError
-from aico_crdt.feed import Entry, Run, decode_entry, decode_header, encode_entry
+from aico_crdt.feed import Entry, Erased, Item, Run, decode_entry, decode_header, encode_entry, verify_entry
 from aico_crdt.feed.exchange import Body, FeedHead, IngestReport, Place, digest_of
 from aico_crdt.feed.exchange import Run as WireRun
 from aico_crdt.logs import logger
@@ -34,11 +34,16 @@ def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) ->
     if stored is None:
         raise Damaged("An entry that should be here is missing.")
     header = decode_header(stored[72:])
-    items: list[bytes | None] = []
+    items: list[Item] = []
     for index in range(len(header.items)):
         key = layout.item(feed_number, seq, index)
         kept = records.get(key)
-        items.append(None if kept is None else open_stored_item(core, key, kept))
+        if kept is None:
+            items.append(None)
+        elif kept[:8] == layout.GRAVE:
+            items.append(Erased(kept[8:24], int.from_bytes(kept[24:], "big")))
+        else:
+            items.append(open_stored_item(core, key, kept))
     return Entry(header, stored[8:72], tuple(items))
 
 
@@ -77,7 +82,11 @@ class StoreReplica:
         return collection is not None and self._store.directory.may_have(peer, collection)
 
     def heads(self, tag: bytes) -> tuple[FeedHead, ...]:
-        """The newest applied entry of every feed, sorted."""
+        """The newest applied entry of every feed, sorted.
+
+        A feed with a gap (an item that came erased, no forget explaining it) is held only up to before the gap, so
+        that another peer is asked for it.
+        """
         collection = self._known(tag)
         if collection is None:
             return ()
@@ -85,8 +94,14 @@ class StoreReplica:
         with self._store.reading() as (_, records):
             for key, value in records.scan(layout.feed_prefix(collection.number)):
                 feed = FeedRecord.unpack(value)
-                if feed.seq:
-                    found.append(FeedHead(key[3:35], key[35:43], feed.floor, feed.seq, feed.hash))
+                seq, digest = feed.seq, feed.hash
+                gap = next(iter(records.scan_raw(b"N" + layout.FEED.pack(feed.number))), None)
+                if gap is not None:
+                    before = read_header(records, feed.number, int.from_bytes(gap[0][5:13], "big"))
+                    if before is not None:
+                        seq, digest = before.seq - 1, before.prev
+                if seq:
+                    found.append(FeedHead(key[3:35], key[35:43], min(feed.floor, seq + 1), seq, digest))
         return tuple(found)
 
     def digest(self, tag: bytes) -> bytes:
@@ -121,6 +136,7 @@ class StoreReplica:
             return [], None
         runs: list[tuple[tuple[int, int], list[bytes]]] = []
         room = max_bytes
+        cursor: int | None = None
         with self._store.reading() as (core, records):
             first: dict[int, int] = {}
             start = None
@@ -147,13 +163,36 @@ class StoreReplica:
                 raw = encode_entry(read_wire_entry(core, records, feed_number, seq))
                 room -= len(raw)
                 if room < 0 and runs:
-                    return [entries for _, entries in runs], int.from_bytes(key[3:], "big") - 1
+                    cursor = int.from_bytes(key[3:], "big") - 1
+                    break
                 if runs and runs[-1][0] == (feed_number, seq - 1):
                     runs[-1][1].append(raw)
                     runs[-1] = ((feed_number, seq), runs[-1][1])
                 else:
                     runs.append(((feed_number, seq), [raw]))
-        return [entries for _, entries in runs], None
+            for (feed_number, seq), entries in runs:
+                self._prove(core, records, feed_number, seq, entries)
+        return [entries for _, entries in runs], cursor
+
+    @staticmethod
+    def _prove(core: Core, records: Records, feed_number: int, seq: int, entries: list[bytes]) -> None:
+        """Extend a run until its last signature holds.
+
+        Only the last signature of a received run was ever checked, so one in its middle may have been replaced by
+        whoever handed it over. The run's old end is found again by going on.
+        """
+        taken = len(entries)
+        while True:
+            entry = decode_entry(entries[-1])
+            try:
+                verify_entry(entry)
+                return
+            except PeerError:
+                seq += 1
+                if records.get(layout.entry(feed_number, seq)) is None:
+                    del entries[taken:]
+                    return
+                entries.append(encode_entry(read_wire_entry(core, records, feed_number, seq)))
 
     def manifest(self, tag: bytes) -> bytes | None:
         """A signed manifest of the collection; None where this device's word does not count."""

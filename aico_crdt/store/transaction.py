@@ -17,8 +17,9 @@ from aico_crdt.crdt import Document
 from aico_crdt.crdt.document import check_field, member
 from aico_crdt.crdt.value import plain
 from aico_crdt.errors import Closed, Forbidden, InvalidValue, NotFound
-from aico_crdt.feed import Erase, Operation, deps_since, write_entry
+from aico_crdt.feed import Erase, Operation, deps_since, item_mark, write_entry
 from aico_crdt.feed.entry import MAX_ERASE
+from aico_crdt.feed.header import NO_MARK
 from aico_crdt.store import forget, rows
 from aico_crdt.store.directory import LOCAL
 from aico_crdt.store.kind import Row
@@ -360,12 +361,20 @@ class Transaction:
             key=space.key,
             erase=[erase for pending in chunk for erase in pending.erase],
             operations=[pending.operation for pending in chunk],
+            marks=[
+                NO_MARK
+                if pending.opened is None
+                else item_mark(
+                    space.tag_key, pending.opened.key, pending.operation.life, device, incarnation, feed.seq + 1, index
+                )
+                for index, pending in enumerate(chunk)
+            ],
             sign=core.identity.sign,
             random=os.urandom,
         )
         feed, at = workspace.append(collection, entry)
         for index, (pending, sealed) in enumerate(zip(chunk, entry.items, strict=True)):
-            assert sealed is not None
+            assert isinstance(sealed, bytes)
             workspace.keep_item(feed.number, feed.seq, index, pending.slot, sealed)
             if pending.opened is not None:
                 pending.opened.operations.append((feed.number, feed.seq, index, at))

@@ -7,7 +7,7 @@ an entry (or one writer of a group) that fails is taken back with :meth:`Workspa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from aico_crdt.store import layout, sealing
 from aico_crdt.store.directory import Directory, index_hash
 from aico_crdt.store.kind import Kind
 from aico_crdt.store.lives import LifeKeys
-from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records
+from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records, unpack
 from aico_crdt.trust import Identity
 
 BORN: Final = 1
@@ -104,7 +104,7 @@ class Workspace:
         self._feeds: dict[tuple[int, bytes, bytes], FeedRecord] = {}
         self._dirty_feeds: set[tuple[int, bytes, bytes]] = set()
         self._heads: dict[int, dict[tuple[bytes, bytes], Head]] = {}
-        self.after_flush: list[Callable[[], None]] = []
+        self._gaps: dict[bytes, tuple[int, bytes, int]] | None = None
 
     # Feeds
 
@@ -165,6 +165,36 @@ class Workspace:
         """Store a sealed item, sealed again under the key of the life at `slot`."""
         key = layout.item(feed_number, seq, index)
         self.records.put(key, layout.U64.pack(slot) + sealing.seal(sealed, key, self.core.lives.key(slot)))
+
+    def bury_item(self, feed_number: int, seq: int, index: int, document_key: bytes, life: int) -> None:
+        """Leave, in place of an item, the name of the dead life it belonged to."""
+        grave = layout.GRAVE + document_key + layout.U64.pack(life)
+        self.records.put(layout.item(feed_number, seq, index), grave)
+
+    # Gaps: items that came erased, their forget not being known yet
+
+    @property
+    def gaps(self) -> dict[bytes, tuple[int, bytes, int]]:
+        """Every gap by its key: collection number, document key, life (zeros where the giver could not tell)."""
+        if self._gaps is None:
+            scanned = self.records.scan(b"N")
+            self._gaps = {key: unpack(layout.GAP, value, "gap") for key, value in scanned}
+        return self._gaps
+
+    def open_gap(self, place: tuple[int, int, int], collection: Collection, document_key: bytes, life: int) -> None:
+        key = layout.gap(*place)
+        self.gaps[key] = (collection.number, document_key, life)
+        self.records.put(key, layout.GAP.pack(collection.number, document_key, life))
+
+    def close_gap(self, key: bytes) -> None:
+        if self.gaps.pop(key, None) is not None:
+            self.records.delete(key)
+
+    def close_gaps_of(self, collection: Collection, document_key: bytes, life: int) -> None:
+        """A forget explains every item of the document that is missing."""
+        for key, (number, missing, its_life) in list(self.gaps.items()):
+            if number == collection.number and missing == document_key and its_life <= life:
+                self.close_gap(key)
 
     # Documents
 
@@ -254,6 +284,8 @@ class Workspace:
         if not opened.alive:
             if life != opened.dead + 1:
                 raise NotYet("dependency", "An item names a life that has not begun.")
+            if any(gap[:2] == (opened.collection.number, opened.key) for gap in self.gaps.values()):
+                raise NotYet("clock", "The beginning of a document came erased, and its forget has not come.")
             self.bear(opened, header.device)
         assert opened.record is not None
         if life != opened.record.life:
