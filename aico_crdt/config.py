@@ -26,7 +26,7 @@ GIB: Final = 1 << 30
 TIB: Final = 1 << 40
 DAY_S: Final = 86_400
 ENV_PREFIX: Final = "AICO_CRDT_"
-ENV_NOT_SETTINGS: Final = frozenset({"STORE", "CONFIG", "KEY_FILE", "LOG_FILE"})
+ENV_NOT_SETTINGS: Final = frozenset({"HOME", "STORE", "CONFIG", "KEY_FILE", "LOG_FILE"})
 """Variables of the commands that name files; they share the prefix and are left to them."""
 _NUMBER: Final = re.compile(r"([0-9]{1,18})()", re.ASCII)
 _BYTES: Final = re.compile(r"([0-9]{1,18}) *((?:[kmgt]ib)?)", re.ASCII | re.IGNORECASE)

@@ -1,0 +1,19 @@
+"""The command `aico-crdt`: its only entry point is :func:`aico_crdt.cli.main.main`.
+
+==============  ====================================================================
+`main`          the group: which commands there are, how errors and signals end them
+`command`       what all commands share: global options, typed errors, exit codes
+`opening`       where store, key and lease are, and opening them
+`output`        tables, JSON, progress
+`naming`        devices, documents and entries as people name them
+`reading`       facts read out of a store, as values
+`init`          init, id
+`members`       admit, revoke, devices
+`inspect`       status, inspect, log
+`why`           why
+`merge`         merge, diff, bundle
+`upkeep`        verify, compact, backup, restore
+`transfer`      export, import
+`serving`       serve, sync
+==============  ====================================================================
+"""
