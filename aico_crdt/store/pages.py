@@ -98,7 +98,7 @@ def _read_meta(raw: bytes, start: int) -> Meta:
         raise Damaged("The data file is cut short.", _RESTORE) from None
     if magic != _MAGIC or version != _VERSION or flags != _IS_META:
         raise Damaged("The data file is not an LMDB file of this format.", _RESTORE)
-    if free.pad not in _SIZES or number != (start != 0):
+    if free.pad not in _SIZES or number != (start != 0) or free.flags != _INTEGER_KEY or main.flags or main.pad:
         raise Damaged("A meta page of the data file is damaged.", _RESTORE)
     return Meta(map_size, free.pad, free, main, last, transaction)
 
@@ -206,10 +206,6 @@ class _Walk:
 
     def _tree(self, tree: Tree, name: str, *, integers: bool) -> list[tuple[bytes, bytes]]:
         """Walk one tree; the values of the free tree are returned, those of the record tree are not looked at."""
-        expected = _INTEGER_KEY if integers else 0
-        if tree.flags & 0x1F != expected:
-            self._faults.append(f"The tree of {name} has the wrong flags.")
-            return []
         if tree.root == _NO_PAGE:
             if tree.entries or tree.depth or tree.branches or tree.leaves or tree.overflows:
                 self._faults.append(f"The tree of {name} has no root but is not empty.")
