@@ -263,8 +263,9 @@ class Session:
 
     def _on_hello(self, hello: Hello) -> None:
         if self.state == "open" and hello.session == self._peer_name:
-            if hello.seen != self._own_name:  # our greeting was lost
+            if hello.seen != self._own_name:  # our greeting was lost, and what followed it was not heard
                 self._greet()
+                self._compare(hello.digests)
             return
         common = set(hello.formats) & set(self._formats)
         if hello.family != self._replica.family:

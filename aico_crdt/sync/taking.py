@@ -24,7 +24,8 @@ RETRY_MS: Final = 5_000
 RETRY_MAX_MS: Final = 15 * 60 * 1000
 MAX_TRIES: Final = 16_384
 """Places remembered as asked for; the oldest are forgotten, and at worst asked for again."""
-BODY_BATCH: Final = 64
+BODY_BATCH: Final = 512
+"""Bodies asked for at once: at some 500 bytes each they fill one chunk; what was cut off is asked for again."""
 MAX_REFUSED: Final = 4096
 """Stubs the peer could not fill, remembered by collection; beyond this the rest is left to other peers."""
 RECENT_SERIALS: Final = 1024

@@ -74,6 +74,7 @@ class Collection:
     arrived: list[Entry] = field(default_factory=list)
     held: dict[bytes, Entry] = field(default_factory=dict)
     bodies: dict[bytes, bytes | None] = field(default_factory=dict)
+    stamps: dict[bytes, int] = field(default_factory=dict)
     erased: tuple[Place, ...] = ()
     last: dict[Writer, Head] = field(default_factory=dict)
 
@@ -196,7 +197,7 @@ class MemoryReplica:
             device=self.device,
             hlc=self.hlc,
             heads=collection.heads().values(),
-            documents=[(key, 0, key + key) for key in collection.bodies],
+            documents=[(key, 0, key + key, collection.stamps[key]) for key in collection.bodies],
             tombstones=(),
             sign=lambda message: self.key.sign(message).signature,
         )
@@ -213,8 +214,9 @@ class MemoryReplica:
         return found
 
     def stubs(self, name: bytes, limit: int) -> list[bytes]:
-        bodies = self.content[name].bodies
-        return [key for key in reversed(bodies) if bodies[key] is None][:limit]
+        collection = self.content[name]
+        stubs = [key for key, body in collection.bodies.items() if body is None]
+        return sorted(stubs, key=lambda key: -collection.stamps[key])[:limit]
 
     def wants_bodies(self, name: bytes) -> int:
         return self.body_budget
@@ -323,6 +325,7 @@ class MemoryReplica:
         feed.entries[header.seq] = entry
         collection.arrived.append(entry)
         collection.bodies[document_of(entry)] = entry.items[0]
+        collection.stamps[document_of(entry)] = header.hlc
 
     def ingest_manifest(self, name: bytes, raw: bytes) -> IngestReport:
         collection = self.content[name]
@@ -345,6 +348,7 @@ class MemoryReplica:
         ]
         for document in manifest.documents:
             collection.bodies.setdefault(document.key, None)
+            collection.stamps.setdefault(document.key, document.stamp)
         named: set[Writer] = set()
         applied = self._retry(collection, named)
         return IngestReport(applied=1 + applied, heads=self.heads(name))
