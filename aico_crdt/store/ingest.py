@@ -362,7 +362,9 @@ class Intake:
                 operation = open_item(header, index, sealed, key)
                 opened = workspace.open(collection, operation.document)
                 workspace.close_gap(place)
-                kept = workspace.merge(opened, operation.life, operation.payload, header, client, writer)
+                kept = workspace.merge(
+                    opened, operation.life, operation.payload, header, client, writer, filling=True
+                )
             except PeerError:
                 workspace.revert()
                 workspace.open_gap((feed_number, header.seq, index), collection, *gap[1:])

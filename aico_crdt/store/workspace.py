@@ -273,8 +273,21 @@ class Workspace:
             opened.document = document
         return opened.document
 
-    def merge(self, opened: OpenDocument, life: int, update: bytes, header: Header, client: int, writer: str) -> bool:
+    def merge(
+        self,
+        opened: OpenDocument,
+        life: int,
+        update: bytes,
+        header: Header,
+        client: int,
+        writer: str,
+        *,
+        filling: bool = False,
+    ) -> bool:
         """Apply a received update to the life it names. False when that life is dead and the item must not be kept.
+
+        Args:
+            filling: the update closes a gap, so others may still be open.
 
         Raises:
             Malformed, NotAllowed, NotYet: as :func:`aico_crdt.crdt.foreign.merge`; revert the entry then.
@@ -284,7 +297,7 @@ class Workspace:
         if not opened.alive:
             if life != opened.dead + 1:
                 raise NotYet("dependency", "An item names a life that has not begun.")
-            if any(gap[:2] == (opened.collection.number, opened.key) for gap in self.gaps.values()):
+            if not filling and any(gap[:2] == (opened.collection.number, opened.key) for gap in self.gaps.values()):
                 raise NotYet("clock", "The beginning of a document came erased, and its forget has not come.")
             self.bear(opened, header.device)
         assert opened.record is not None
