@@ -1,71 +1,19 @@
-"""What a session asks of the store behind it, and the values both speak in.
+"""What a session asks of the store behind it.
 
 Everything in `Replica` is a question: synchronous, quick, without side effects. What changes the store (ingesting,
 noting an acknowledgement) is an effect, carried out by the shell and answered by an event: see `effect` and `event`.
-
-A **run** is here a sequence of entries as wire bytes (`feed.encode_entry`), consecutive in one feed. A session never
-looks inside them: what they are worth is for the receipt rules of the store to say.
+The values both speak in stand in `feed.exchange`. A session never looks inside a run: what its entries are worth is
+for the receipt rules of the store to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from typing import Final, NamedTuple, Protocol
+from typing import Protocol
 
-DIGEST_BYTES: Final = 16
+from aico_crdt.feed.exchange import DIGEST_BYTES, Body, FeedHead, IngestReport, Place, Run, digest_of
 
-Run = Sequence[bytes]
-"""Entries as wire bytes, consecutive in one feed, at least one."""
-
-
-class FeedHead(NamedTuple):
-    """How far a feed of one collection is held: entries `floor` to `seq`, all of them.
-
-    `hash` (32 bytes) is that of the header at `seq` (1 or more). `floor` is the lowest entry still held,
-    ``seq + 1`` when none is (all pruned, or covered by a manifest).
-    """
-
-    device: bytes
-    incarnation: bytes
-    floor: int
-    seq: int
-    hash: bytes
-
-
-class Place(NamedTuple):
-    """A place in a feed of one collection: where to read from, or how far a forget was carried out."""
-
-    device: bytes
-    incarnation: bytes
-    seq: int
-
-
-class Body(NamedTuple):
-    """The state of one document, sealed under its space's current key."""
-
-    key: bytes
-    life: int
-    sealed: bytes
-
-
-class IngestReport(NamedTuple):
-    """What became of a delivery; by the time it is returned, that is durable.
-
-    Attributes:
-        applied, held, rejected, duplicates: entries (or bodies) that ended so.
-        heads: where every feed that the delivery named stands now, also when all of it was duplicates. Feeds of
-            which nothing is applied yet are left out. For a manifest: all heads of the collection.
-        ask: what is lacking to go on, read from there: predecessors and dependencies of what is held, the beginning
-            of a fork.
-    """
-
-    applied: int = 0
-    held: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    heads: tuple[FeedHead, ...] = ()
-    ask: tuple[Place, ...] = ()
+__all__ = ["DIGEST_BYTES", "Body", "FeedHead", "IngestReport", "Place", "Replica", "Run", "digest_of"]
 
 
 class Replica(Protocol):
@@ -136,12 +84,3 @@ class Replica(Protocol):
     def erased(self, tag: bytes) -> Sequence[Place]:
         """For each feed, up to where every forget in it is carried out on this disk; sorted; feeds without forgets
         are left out."""
-
-
-def digest_of(heads: Sequence[FeedHead]) -> bytes:
-    """16 bytes over (device, incarnation, seq, hash) of the heads, in sorted order. Floors do not count: two replicas
-    that pruned differently hold the same."""
-    hasher = blake2b(digest_size=DIGEST_BYTES, person=b"aico.digest.1")
-    for head in sorted(heads):
-        hasher.update(head.device + head.incarnation + head.seq.to_bytes(8, "big") + head.hash)
-    return hasher.digest()
