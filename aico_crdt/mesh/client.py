@@ -64,6 +64,8 @@ class Connection:
         self.endpoint = endpoint
         self.ended: asyncio.Future[str] = loop.create_future()
         self.ready_at: float | None = None
+        self._closed = False
+        self._deadline: asyncio.TimerHandle | None = None
         try:
             socket = context.socket(zmq.DEALER)
         except zmq.ZMQError as error:
@@ -94,15 +96,18 @@ class Connection:
 
     def settle(self) -> None:
         """The peer has said hello: the time for the handshake no longer runs."""
-        self._deadline.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         self.ready_at = self._loop.time()
 
     def close(self, reason: str = "closed here", linger_ms: int = 0) -> None:
         """Ends the connection without telling `on_end`. Idempotent."""
-        if self.ended.done():
+        if self._closed:
             return
-        self.ended.set_result(reason)
-        if hasattr(self, "_deadline"):
+        self._closed = True
+        if not self.ended.done():  # who awaited it may have been cancelled, and it with them
+            self.ended.set_result(reason)
+        if self._deadline is not None:
             self._deadline.cancel()
         self._socket.disable_monitor()
         self._monitor.close()
@@ -124,7 +129,7 @@ class Connection:
 
     def finish(self, reason: str) -> None:
         """Ends the connection and tells `on_end`. Idempotent."""
-        if not self.ended.done():
+        if not self._closed:
             self.close(reason)
             self._on_end(self, reason)
 

@@ -79,9 +79,7 @@ def parse_peers(raw: bytes, source: str = "devices.yaml") -> tuple[Peer, ...]:
     except RecursionError:
         raise InvalidValue(f"{source} is nested too deep.") from None
     except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        raise InvalidValue(f"{source}{where} is not YAML.", "Mend that line.") from error
+        raise InvalidValue(f"{source}{_line_of(error, text)} is not YAML.", "Mend that line.") from error
     if root is None:
         return ()
     if not isinstance(values, list) or not isinstance(root, yaml.SequenceNode):
@@ -170,6 +168,14 @@ class _Entry:
     def _wrong(self, name: str, what: str) -> InvalidValue:
         place = f"{self._source}, the device at line {self._line}" + (f", field `{name}`" if name else "")
         return InvalidValue(f"{place}: {what[0].lower()}{what[1:].rstrip('.')}.", "Mend it and start again.")
+
+
+def _line_of(error: Exception, text: str) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f", line {error.problem_mark.line + 1}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f", line {text.count(chr(10), 0, error.position) + 1}"
+    return ""
 
 
 def _check_unique(peers: Iterable[Peer], source: str, lines: list[int]) -> None:

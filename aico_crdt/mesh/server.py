@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket as posix
 from collections.abc import Callable
@@ -216,6 +217,6 @@ class Server:
 
 def _bind_error(config: Config, error: zmq.ZMQError) -> MachineError | InvalidValue:
     what = f"Cannot listen on {config.host} port {config.port}: {os.strerror(error.errno or 0)}."
-    if error.errno == zmq.EINVAL:
+    if error.errno in (errno.EINVAL, errno.ENODEV):  # libzmq: no address, no interface of that name
         return InvalidValue(what, "Set `host` to an address, such as 127.0.0.1 or 0.0.0.0.")
     return MachineError(what, "Set another `port` (0 lets the system choose), or end what listens there.")

@@ -90,6 +90,9 @@ class Pump:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=self._copy)
             except zmq.Again:
                 return False
+            except zmq.ContextTerminated:
+                self.close()
+                return False
             self._take(parts)
             if self._closed:
                 return False
