@@ -64,10 +64,12 @@ class IngestReport(NamedTuple):
     ask: tuple[Place, ...] = ()
 
 
-def digest_of(heads: Sequence[FeedHead]) -> bytes:
+def digest_of(heads: Sequence[FeedHead], gaps: Sequence[Place] = ()) -> bytes:
     """16 bytes over (device, incarnation, seq, hash) of the heads, in sorted order. Floors do not count: two replicas
     that pruned differently hold the same."""
     hasher = blake2b(digest_size=DIGEST_BYTES, person=b"aico.digest.1")
     for head in sorted(heads):
         hasher.update(head.device + head.incarnation + head.seq.to_bytes(8, "big") + head.hash)
+    for gap in sorted(gaps):
+        hasher.update(gap.device + gap.incarnation + gap.seq.to_bytes(8, "big"))
     return hasher.digest()

@@ -53,6 +53,8 @@ from aico_crdt.trust import Found, Space, decode_statement, family_id, may
 
 MAX_EVIDENCE: Final = 1000
 """Rejected entries kept to show; the oldest go first."""
+MAX_EVIDENCE_BYTES: Final = 64 << 10
+"""Of a larger entry the signed header is kept, which names what it held by hash: 64 MB of evidence at most."""
 
 
 @dataclass(slots=True)
@@ -115,7 +117,7 @@ class Intake:
         if header.tag != collection.tag or any(entry.header.feed != header.feed for entry in entries):
             self._reject(entries[0], BrokenChain("A run mixes feeds or names another collection."))
             return
-        if header.family != directory.family.id:
+        if any(entry.header.family != directory.family.id for entry in entries):
             self._reject(entries[0], WrongFamily("An entry belongs to another family.", "Nothing to do here."))
             return
         if not directory.family.was_member(header.device) and not self._founds(collection, entries[0]):
@@ -266,18 +268,18 @@ class Intake:
                 opened = workspace.open(collection, ids.check_public_id(operation.document))
                 if self._mark(space, header, index, opened.key, operation.life) != header.items[index].mark:
                     raise NotAllowed("An item's mark names another document than the item.")
-                creator = opened.record is not None and opened.alive and opened.record.creator == header.device
-                self._authorise(UPDATE, collection, trust, is_creator=creator)
+                self._authorise(UPDATE, collection, trust, is_creator=False)
                 if workspace.merge(opened, operation.life, operation.payload, header, client, writer):
                     kept.append((index, opened))
                 else:
                     graves.append((index, opened.key, operation.life))
             elif operation.name == FORGET:
                 opened = workspace.open(collection, operation.document)
-                creator = opened.record is None or opened.record.creator == header.device
-                self._authorise(FORGET, collection, trust, is_creator=creator)
                 if operation.life > opened.dead + 1:
                     raise NotYet("dependency", "A forget names a life that has not begun.")
+                if operation.life > opened.dead:
+                    creator = trust != "full" and workspace.bore(opened, header.device)
+                    self._authorise(FORGET, collection, trust, is_creator=creator)
                 burials.append((opened, operation))
                 plain.append(index)
             elif operation.name == STATEMENT:
@@ -415,13 +417,16 @@ class Intake:
         """Keep a rejected entry as evidence and count it; nothing else changes."""
         self.report.rejected += 1
         self.report.refusals.append(error)
-        self.evidence("rejected", encode_entry(entry), error.code)
+        raw = encode_entry(entry)
+        if len(raw) > MAX_EVIDENCE_BYTES:
+            raw = encode_entry(Entry(entry.header, entry.signature, (None,) * len(entry.items)))
+        self.evidence("rejected", raw, error.code)
 
     def evidence(self, what: str, raw: bytes, detail: str) -> None:
         workspace = self._workspace
         workspace.counters.evidence += 1
         number = workspace.counters.evidence
-        if len(raw) <= self._config.max_entry_bytes:
+        if len(raw) <= 2 * MAX_EVIDENCE_BYTES:  # a proof of a fork is two headers
             workspace.records.put_packed(layout.evidence(number), [what, detail, self._source, workspace.now_ms, raw])
         if number > MAX_EVIDENCE:
             workspace.records.delete(layout.evidence(number - MAX_EVIDENCE))
@@ -430,20 +435,9 @@ class Intake:
         """Look again at what was waiting for what has come; each success may free more."""
         while ready := self._holds.ready():
             for collection, raw in ready:
-                entry = decode_entry(raw)
-                header = entry.header
-                feed = self._workspace.feed(collection, header.device, header.incarnation)
-                if header.seq <= feed.seq:
-                    continue
-                if not self._workspace.core.directory.family.was_member(header.device):
-                    self._hold(collection, entry, NotYet("author", "The author of an entry is not known here yet."))
-                    continue
-                try:
-                    verify_run([entry], feed.hash if header.seq == feed.seq + 1 else None)
-                except PeerError as error:
-                    self._reject(entry, error)
-                    continue
-                if self._entry(collection, entry):
+                before = self.report.applied
+                self._run(collection, (decode_entry(raw),))
+                if self.report.applied > before:
                     self.report.held = max(0, self.report.held - 1)
 
     # Forks
@@ -460,6 +454,10 @@ class Intake:
         stored = workspace.records.get(layout.entry(feed.number, header.seq))
         assert stored is not None
         ours = decode_header(stored[72:])
+        if header.prev != ours.prev:
+            # The branches part earlier: only the two entries there tell which is in force.
+            self._broken(collection, entry, feed.floor, BrokenChain("An entry continues another branch of its feed."))
+            return False
         mine = Entry(ours, stored[8:72], (None,) * len(ours.items))
         proof = prove_fork(mine, entry)
         if feed.fork != header.seq:

@@ -30,6 +30,7 @@ from aico_crdt.store.replica import StoreReplica, read_wire_entry
 from aico_crdt.store.store import LIVES_FILE, Commit, DocumentStore
 from aico_crdt.store.transaction import STATEMENT, Transaction
 from aico_crdt.trust import (
+    TRUSTS,
     Admit,
     Found,
     Identity,
@@ -126,6 +127,8 @@ def admit(store: DocumentStore, device: bytes, *, name: str, trust: str = "full"
     Raises:
         Forbidden: this device may not admit. InvalidValue: a device id or name of the wrong form, or a member already.
     """
+    if trust not in TRUSTS:
+        raise InvalidValue(f"There is no trust level {trust!r}.", f"Levels: {', '.join(TRUSTS)}.")
     if len(device) != ids.DEVICE_BYTES:
         raise InvalidValue("A device id is 64 hexadecimal digits.", "Run `aico-crdt id` on that device.")
     with store.writing() as workspace:
@@ -133,6 +136,8 @@ def admit(store: DocumentStore, device: bytes, *, name: str, trust: str = "full"
         member = family.members.get(device)
         if member is not None and member.revoked:
             raise InvalidValue("That device was revoked.", "Give it a new key (a new store) and admit that.")
+        if member is not None and TRUSTS.index(trust) > TRUSTS.index(member.trust):
+            raise InvalidValue(f"That device is already {member.trust}; an admission cannot lower its trust.", "Revoke it.")
         if member is None or member.trust != trust:
             short = ids.device_name(device)
             if any(ids.device_name(other) == short for other in family.members if other != device):

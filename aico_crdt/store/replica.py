@@ -82,11 +82,7 @@ class StoreReplica:
         return collection is not None and self._store.directory.may_have(peer, collection)
 
     def heads(self, tag: bytes) -> tuple[FeedHead, ...]:
-        """The newest applied entry of every feed, sorted.
-
-        A feed with a gap (an item that came erased, no forget explaining it) is held only up to before the gap, so
-        that another peer is asked for it.
-        """
+        """The newest applied entry of every feed, sorted."""
         collection = self._known(tag)
         if collection is None:
             return ()
@@ -94,19 +90,28 @@ class StoreReplica:
         with self._store.reading() as (_, records):
             for key, value in records.scan(layout.feed_prefix(collection.number)):
                 feed = FeedRecord.unpack(value)
-                seq, digest = feed.seq, feed.hash
-                gap = next(iter(records.scan_raw(b"N" + layout.FEED.pack(feed.number))), None)
-                if gap is not None:
-                    before = read_header(records, feed.number, int.from_bytes(gap[0][5:13], "big"))
-                    if before is not None:
-                        seq, digest = before.seq - 1, before.prev
-                if seq:
-                    found.append(FeedHead(key[3:35], key[35:43], min(feed.floor, seq + 1), seq, digest))
+                if feed.seq:
+                    found.append(FeedHead(key[3:35], key[35:43], feed.floor, feed.seq, feed.hash))
         return tuple(found)
 
+    def gaps(self, tag: bytes) -> list[Place]:
+        """Entries whose items came erased with no forget to explain it, sorted: every peer is asked for them."""
+        collection = self._known(tag)
+        if collection is None:
+            return []
+        found = set()
+        with self._store.reading() as (_, records):
+            for key, value in records.scan(b"N"):
+                if value[:2] == layout.COLLECTION.pack(collection.number):
+                    feed_number, seq, _ = layout.ITEM_AT.unpack(key[1:])
+                    name = records.get(layout.feed_name(feed_number))
+                    if name is not None:
+                        found.add(Place(name[2:34], name[34:42], seq))
+        return sorted(found)
+
     def digest(self, tag: bytes) -> bytes:
-        """16 bytes over the heads: equal where nothing is missing on either side."""
-        return digest_of(self.heads(tag))
+        """16 bytes over the heads and gaps: equal where nothing is missing on either side."""
+        return digest_of(self.heads(tag), self.gaps(tag))
 
     def hash_at(self, tag: bytes, place: Place) -> bytes | None:
         """The header hash of the entry in force at `place`, None where it is not held."""
@@ -269,9 +274,10 @@ class StoreReplica:
             intake = Intake(workspace, store.config, source)
             intake.take(collection, runs)
             report = intake.finish()
+            # First the new incarnation: a witness written under one that a clone shares could be void itself.
+            places = self._own_feed(workspace, report) if report.own_feed else []
             if report.revoked:
                 self._witness(workspace)
-            places = self._own_feed(workspace, report) if report.own_feed else []
             change = workspace.counters.change
         if report.applied or places:
             store.announce(Commit(change, places, report.heads, source, family_changed=collection.kind == DIRECTORY))

@@ -175,8 +175,9 @@ class DocumentStore:
                 workspace.records.delete(layout.meta("fresh"))
             if not numbered:
                 workspace.counters.statements += 1
-        if self._lease is not None:
-            self._lease.renew(machine_id(), self.path, self._core.incarnation, self._commits)
+            if self._lease is not None:  # under the writer lock: a second opener must not judge in between
+                commits = workspace.counters.commits + 1
+                self._lease.renew(machine_id(), self.path, workspace.core.incarnation, commits)
         with self._read() as records:
             statements.refresh(_stale(self._core), records)
 

@@ -15,7 +15,7 @@ import msgpack
 
 from aico_crdt import clock, ids
 from aico_crdt.crdt import Document, foreign
-from aico_crdt.errors import Damaged, NotAllowed, NotYet
+from aico_crdt.errors import Damaged, NotYet
 from aico_crdt.feed import Entry, Head, Header
 from aico_crdt.store import layout, sealing
 from aico_crdt.store.directory import Directory, index_hash
@@ -302,7 +302,7 @@ class Workspace:
             self.bear(opened, header.device)
         assert opened.record is not None
         if life != opened.record.life:
-            raise NotAllowed("An item names a life out of turn.")
+            raise NotYet("dependency", "An item names a life that has not begun.")
         if not opened.stub:
             document = self.load(opened)
             try:

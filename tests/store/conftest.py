@@ -160,8 +160,8 @@ class Families:
 
 
 @pytest.fixture
-def family(tmp_path: Path, kinds: list[Kind], clock: Clock) -> Iterator[Families]:
-    families = Families(tmp_path, kinds, clock)
+def family(fast_path: Path, kinds: list[Kind], clock: Clock) -> Iterator[Families]:
+    families = Families(fast_path, kinds, clock)
     yield families
     families.close()
 
@@ -184,6 +184,8 @@ def send(
             assert raw is not None, "the giver may not sign manifests"
             target.ingest_manifest(tag, raw, giver.device)
             have = {(h.device, h.incarnation): h.seq for h in target.heads(tag)}
+        for gap in target.gaps(tag):
+            have[gap.device, gap.incarnation] = min(have[gap.device, gap.incarnation], gap.seq - 1)
         wants = [(h.device, h.incarnation, have.get((h.device, h.incarnation), 0) + 1) for h in source.heads(tag)]
         cursor: int | None = 0
         while cursor is not None:
