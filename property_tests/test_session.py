@@ -6,7 +6,7 @@ network and shell; it also checks at every step that nothing is acknowledged tha
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sync.memory_replica import document_of
@@ -37,7 +37,6 @@ def topologies(draw: st.DrawFn, count: int) -> list[tuple[int, int]]:
     return sorted(links | {(min(pair), max(pair)) for pair in more if pair[0] != pair[1]})
 
 
-@settings(max_examples=40)
 @given(st.data(), st.integers(0, 2**32), st.integers(3, 5))
 def test_after_healing_everyone_holds_everything_and_the_same(data: st.DataObject, seed: int, count: int) -> None:
     world = World(seed, count, links=data.draw(topologies(count)))
@@ -54,7 +53,6 @@ def test_after_healing_everyone_holds_everything_and_the_same(data: st.DataObjec
             assert replica.heads(name) == world.replicas[0].heads(name)
 
 
-@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.sampled_from([(0, 1), (1, 0)]), st.integers(0, 20))
 def test_a_link_that_works_one_way_stays_quiet(seed: int, deaf: tuple[int, int], writes: int) -> None:
     world = World(seed, 2, faults=Faults(deaf=frozenset({deaf})))

@@ -78,6 +78,12 @@ class Giving:
         self._body_requests: deque[WantBodies] = deque()
         self._chunk = min(exchange.config.chunk_bytes, max(1, window_bytes // 4))
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all that was said has been answered and acknowledged, and nothing waits for room."""
+        settled = all(c.state == "settled" and not c.dirty for c in self._collections.values())
+        return settled and not self.window.used
+
     # What the peer says
 
     def compare(self, tag: bytes, digest: bytes) -> None:

@@ -114,8 +114,9 @@ class Session:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether this side waits for nothing: no delivery is being ingested, all that was sent is acknowledged."""
-        return self.state == "over" or (self._taking.is_quiet and not self._giving.window.used)
+        """Whether this side waits for nothing: what it asked for has come and is durable, what it sent is
+        acknowledged."""
+        return self.state == "over" or (self._taking.is_quiet and self._giving.is_quiet)
 
     def handle(self, event: Event, now_ms: int) -> list[Effect]:
         """What is to be done about `event`, in that order.

@@ -90,7 +90,12 @@ class Taking:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is being ingested or waits for it."""
+        """Whether nothing is being ingested, waits for it, or was asked for and has not come."""
+        waiting = any(collection.waiting for collection in self._collections.values())
+        return self._is_idle and not waiting and self._bodies_asked is None
+
+    @property
+    def _is_idle(self) -> bool:
         return self._running is None and not self._queue
 
     @property
@@ -326,7 +331,7 @@ class Taking:
     def tick(self) -> None:
         """Give up on what does not come."""
         now_ms = self._exchange.now_ms
-        if self._bodies_asked is not None and now_ms - self._bodies_ms > STALL_MS and self.is_quiet:
+        if self._bodies_asked is not None and now_ms - self._bodies_ms > STALL_MS and self._is_idle:
             self._bodies_asked = None
         for tag, collection in self._collections.items():
             if collection.waiting and not collection.queued and now_ms - collection.progress_ms > STALL_MS:

@@ -25,7 +25,7 @@ from aico_crdt.sync.message import (
     decode,
     encode,
 )
-from aico_crdt.sync.replica import Body, Place
+from aico_crdt.sync.replica import Body, FeedHead, Place
 from aico_crdt.sync.session import ACK_TIMEOUT_MS, HANDSHAKE_MS, HEARD, SILENT_ROUNDS, TRANSITIONS, Session
 from tests.sync.memory_replica import MemoryReplica, runs_of, tag
 from tests.sync.pair import CONFIG, End, Pair, equal
@@ -260,6 +260,19 @@ def test_an_acknowledgement_of_nothing_ever_sent_ends_it() -> None:
     pair = opened()
     pair.a.hear(Ack(T0, (), (), 1_000))
     assert pair.a.dropped == "malformed"
+
+
+def test_a_session_is_quiet_when_it_waits_for_nothing() -> None:
+    pair = opened()
+    assert pair.a.session.is_quiet
+    pair.a.handle(Committed(T0, runs_of([pair.a.replica.write(T0, b"x")]), pair.a.replica.device))
+    assert not pair.a.session.is_quiet
+    pair.run()
+    assert pair.a.session.is_quiet
+    pair.a.hear(Heads(T0, (FeedHead(b"?" * 32, b"?" * 8, 1, 4, b"h" * 32),)))
+    assert not pair.a.session.is_quiet
+    pair.a.hear(Entries(T0, (), more=False, live=False, serial=50))
+    assert pair.a.session.is_quiet
 
 
 # What it costs
