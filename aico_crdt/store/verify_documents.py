@@ -95,6 +95,9 @@ def _check_whole(scope: Scope, collection: Collection, key: bytes, record: Docum
     if rows.pack_row(row.id, folded) != _packed(row):
         raise Damaged("A document's row is not what its state folds to.")
     base = scope.records.get(layout.document(b"B", collection.number, key))
+    operations = next(scope.records.scan_raw(layout.document(b"O", collection.number, key)), None)
+    if base == b"" and operations is not None:
+        raise Damaged("A document's base is said to be its state, but entries follow it.")
     if base:
         sealing.unseal(base, layout.document(b"B", collection.number, key), core.lives.key(record.slot))
     if scope.refold:

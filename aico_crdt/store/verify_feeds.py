@@ -5,7 +5,17 @@ from __future__ import annotations
 import msgpack
 
 from aico_crdt.errors import Damaged, PeerError
-from aico_crdt.feed import Entry, Header, decode_entry, decode_fork, decode_header, open_item, verify_entry, verify_fork
+from aico_crdt.feed import (
+    Entry,
+    Header,
+    decode_entry,
+    decode_fork,
+    decode_header,
+    item_mark,
+    open_item,
+    verify_entry,
+    verify_fork,
+)
 from aico_crdt.feed.header import GENESIS
 from aico_crdt.feed.item import item_hash
 from aico_crdt.store import forget, layout, sealing
@@ -105,8 +115,8 @@ def _entries(scope: Scope, feeds: dict[int, _Feed]) -> None:
                 report.add("feed", where, "The head's hash is not that of its entry.")
             if feed.record.floor <= seq <= feed.record.seq:
                 feed.held += 1
-            if scope.refold:
-                verify_entry(Entry(header, value[8:72], (None,) * len(header.items)))
+            if scope.refold and not _signed(header, value[8:72]):
+                report.count("proven by what follows")
             last, signature, current = header, value[8:72], feed
     _close_run(scope, current, last, signature)
     for feed in feeds.values():
@@ -115,11 +125,19 @@ def _entries(scope: Scope, feeds: dict[int, _Feed]) -> None:
 
 
 def _close_run(scope: Scope, feed: _Feed | None, header: Header | None, signature: bytes) -> None:
-    """One signature proves the chain that ends with it."""
-    if feed is None or header is None or scope.refold:
+    """The last signature of a chain proves all of it; those inside need not hold, see :meth:`StoreReplica._prove`."""
+    if feed is None or header is None:
         return
-    with scope.report.guard("feed", f"{feed.where}/{header.seq}"):
+    if not _signed(header, signature):
+        scope.report.add("feed", f"{feed.where}/{header.seq}", "The signature at the end of a chain does not hold.")
+
+
+def _signed(header: Header, signature: bytes) -> bool:
+    try:
         verify_entry(Entry(header, signature, (None,) * len(header.items)))
+    except PeerError:
+        return False
+    return True
 
 
 def _arrivals(scope: Scope, feeds: dict[int, _Feed]) -> None:
@@ -160,10 +178,13 @@ def _items(scope: Scope, feeds: dict[int, _Feed]) -> None:
             if held[:2] != (number, seq):
                 held = (number, seq, forget.read_header(scope.records, number, seq))
             header = held[2]
-            slot = int.from_bytes(value[:8], "big")
-            of_lives += slot != 0
             if header is None or index >= len(header.items) or feed is None:
                 raise Damaged("An item belongs to no entry here.")
+            if value[:8] == layout.GRAVE:
+                _grave(scope, feed, header, key, value)
+                continue
+            slot = int.from_bytes(value[:8], "big")
+            of_lives += slot != 0
             if slot > scope.counters.slot:
                 raise Damaged("An item names a life key that was never given out.")
             if slot in owed:
@@ -177,9 +198,38 @@ def _items(scope: Scope, feeds: dict[int, _Feed]) -> None:
             if space_key is None:
                 raise Damaged("The key of an item is missing.")
             open_item(header, index, sealed, space_key)
+    _gaps(scope)
     operations = sum(1 for _ in scope.records.scan_raw(b"O"))
     if operations != of_lives:
         report.add("item", "O", f"{of_lives} items of documents are kept, but documents are made of {operations}.")
+
+
+def _grave(scope: Scope, feed: _Feed, header: Header, key: bytes, value: bytes) -> None:
+    """What is left of an erased item names the life it belonged to, and that life is dead or its forget awaited."""
+    scope.report.count("graves")
+    if feed.collection is None:
+        return
+    number, seq, index = layout.ITEM_AT.unpack(key[1:])
+    document_key, life = value[8:24], int.from_bytes(value[24:], "big")
+    tag_key = scope.core.directory.spaces[feed.collection.space].tag_key
+    mark = item_mark(tag_key, document_key, life, feed.device, feed.incarnation, seq, index)
+    if mark != header.items[index].mark:
+        raise Damaged("An erased item did not belong to the document it is said to have belonged to.")
+    dead = forget.tombstone(scope.records, feed.collection, document_key)
+    if (dead is None or dead[0] < life) and scope.records.get(layout.gap(number, seq, index)) is None:
+        raise Damaged("An item of a living document was erased.")
+
+
+def _gaps(scope: Scope) -> None:
+    for key, value in scope.records.scan(b"N"):
+        scope.report.count("gaps")
+        with scope.report.guard("item", key.hex()):
+            number, seq, index = layout.ITEM_AT.unpack(key[1:])
+            unpack(layout.GAP, value, "gap")
+            header = forget.read_header(scope.records, number, seq)
+            item = scope.records.get(layout.item(number, seq, index))
+            if header is None or index >= len(header.items) or (item is not None and item[:8] != layout.GRAVE):
+                raise Damaged("A gap is open where no item is missing.")
 
 
 def _peers(scope: Scope, feeds: dict[int, _Feed]) -> None:

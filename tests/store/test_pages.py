@@ -62,7 +62,7 @@ def test_a_snapshot_is_checked_while_a_writer_goes_on(tmp_path: Path) -> None:
 
 
 def test_every_flip_in_a_header_of_a_live_page_is_told_or_harmless(tmp_path: Path) -> None:
-    churn(tmp_path, 6, 3).close()
+    churn(tmp_path, 2, 3).close()
     path = tmp_path / "data.mdb"
     whole = path.read_bytes()
     with lmdb.open(str(tmp_path), readonly=True, lock=False) as environment, environment.begin() as transaction:
@@ -79,7 +79,7 @@ def test_every_flip_in_a_header_of_a_live_page_is_told_or_harmless(tmp_path: Pat
                 continue
             with lmdb.open(str(tmp_path), readonly=True, lock=False) as environment, environment.begin() as transaction:
                 assert shape(transaction) == original, f"page {page}, byte {offset}"
-    assert told > 300
+    assert told > 150
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 4095, 4096, 8192])
