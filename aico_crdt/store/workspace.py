@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgpack
 
 from aico_crdt import clock, ids
+from aico_crdt.crdt import BORN as BORN_SLOT
 from aico_crdt.crdt import Document, foreign
 from aico_crdt.errors import Damaged, NotYet
 from aico_crdt.feed import Entry, Head, Header
@@ -272,6 +273,20 @@ class Workspace:
                 foreign.merge(document, update, client, writer, overlap=True)
             opened.document = document
         return opened.document
+
+    def bore(self, opened: OpenDocument, device: bytes) -> bool:
+        """Whether `device` bore the living life. Several may have, not knowing of each other: each did whose own birth
+        is in the document, so that the answer does not depend on whose came first.
+
+        Raises:
+            NotYet: only a stub is here, which does not tell.
+        """
+        if opened.stub:
+            raise NotYet("clock", "Who bore a document shows only when its body is here.")
+        if not opened.alive:
+            return False
+        births = [slot for slot in self.load(opened).slots() if slot.name == BORN_SLOT]
+        return ids.device_name(device) in {slot.writer[: ids.DEVICE_NAME_CHARS] for slot in births}
 
     def merge(
         self,
