@@ -30,6 +30,7 @@ MAX_FILE_BYTES: Final = 1 << 20
 MAX_PEERS: Final = 4096
 MAX_LIST: Final = 32
 MAX_TEXT_CHARS: Final = 256
+MAX_DEPTH: Final = 8
 _FIELDS: Final = ("id", "name", "endpoints", "capabilities", "public_key")
 _ENDPOINT: Final = re.compile(r"tcp://(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", re.ASCII)
 _HEX: Final = re.compile(rf"[0-9a-fA-F]{{{2 * DEVICE_BYTES}}}", re.ASCII)
@@ -68,16 +69,12 @@ def parse_peers(raw: bytes, source: str = "devices.yaml") -> tuple[Peer, ...]:
     if len(raw) > MAX_FILE_BYTES:
         raise InvalidValue(f"{source} is larger than {MAX_FILE_BYTES} bytes.")
     try:
-        # Composed first, for the line numbers; an alias would let a small file name a huge tree, so there are none.
         text = raw.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise InvalidValue(f"{source} uses a YAML alias.", "Write the value out.")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_shape(text, source)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)  # for the line numbers
         values = yaml.safe_load(text)
     except UnicodeDecodeError:
         raise InvalidValue(f"{source} is not UTF-8 text.") from None
-    except RecursionError:
-        raise InvalidValue(f"{source} is nested too deep.") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidValue(f"{source}{_line_of(error, text)} is not YAML.", "Mend that line.") from error
     if root is None:
@@ -168,6 +165,17 @@ class _Entry:
     def _wrong(self, name: str, what: str) -> InvalidValue:
         place = f"{self._source}, the device at line {self._line}" + (f", field `{name}`" if name else "")
         return InvalidValue(f"{place}: {what[0].lower()}{what[1:].rstrip('.')}.", "Mend it and start again.")
+
+
+def _check_shape(text: str, source: str) -> None:
+    """No aliases, which let a small file name a huge tree, and little depth, in which PyYAML is quadratic."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise InvalidValue(f"{source} uses a YAML alias.", "Write the value out.")
+        if depth > MAX_DEPTH:
+            raise InvalidValue(f"{source} is nested too deep.", "A list of devices, each with its fields, is enough.")
 
 
 def _line_of(error: Exception, text: str) -> str:

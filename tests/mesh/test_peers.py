@@ -58,7 +58,7 @@ GOOD = f"- id: {LAPTOP.device.hex()}\n  name: laptop\n"
         (GOOD + GOOD, 1, "3"),
         ("- id: 1\n  name: !!python/object:os.system x\n", 2, ""),
         ("- &a {id: x}\n- *a\n", None, "alias"),
-        ("[" * 3000, None, ""),
+        ("[" * 3000, None, "deep"),
         ("- id: \x00\n", 1, ""),
         ("- id: 2026-99-99\n", None, ""),
     ],
