@@ -10,9 +10,15 @@ import pytest
 from nacl.signing import SigningKey
 
 from aico_crdt.errors import PeerError
-from aico_crdt.feed import GENESIS, Entry, Erase, Head, Operation, write_entry
+from aico_crdt.feed import GENESIS, Entry, Erase, Erased, Head, Header, Operation, item_mark, write_entry
 
 FAMILY, TAG, KEY_ID, KEY = b"F" * 16, b"T" * 16, b"K" * 8, b"k" * 32
+TAG_KEY = b"t" * 32
+
+
+def document_key(place: int) -> bytes:
+    """The document that the item at `place` of every entry belongs to."""
+    return bytes([place & 255]) * 16
 
 
 @dataclass
@@ -42,24 +48,29 @@ class Author:
         hlc: int = 1 << 40,
         name: str = "update",
     ) -> Entry:
-        """The next entry, with one operation a payload."""
+        """The next entry, with one operation a payload, each marked as of life 1 of the document of its place."""
+        seq = self.seq + 1
         entry = write_entry(
             family=FAMILY,
             tag=TAG,
             device=self.device,
             incarnation=self.incarnation,
-            seq=self.seq + 1,
+            seq=seq,
             prev=self.prev,
             deps=deps,
             hlc=hlc,
             key_id=KEY_ID,
             key=KEY,
             erase=erase,
-            operations=[Operation(f"doc-{place}", 0, name, payload) for place, payload in enumerate(payloads)],
+            operations=[Operation(f"doc-{place}", 1, name, payload) for place, payload in enumerate(payloads)],
+            marks=[
+                item_mark(TAG_KEY, document_key(place), 1, self.device, self.incarnation, seq, place)
+                for place in range(len(payloads))
+            ],
             sign=self.sign,
             random=self.random.randbytes,
         )
-        self.seq, self.prev = self.seq + 1, entry.header.hash
+        self.seq, self.prev = seq, entry.header.hash
         return entry
 
 
@@ -86,6 +97,16 @@ def key() -> bytes:
 @pytest.fixture
 def tag() -> bytes:
     return TAG
+
+
+@pytest.fixture
+def mark_of() -> Callable[[Header, int, Erased], bytes]:
+    """The mark that the item at a place of an entry bears if it was of that life of that document."""
+
+    def mark(header: Header, index: int, erased: Erased) -> bytes:
+        return item_mark(TAG_KEY, *erased, header.device, header.incarnation, header.seq, index)
+
+    return mark
 
 
 @pytest.fixture

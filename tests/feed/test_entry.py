@@ -18,17 +18,19 @@ from aico_crdt.feed import (
     GENESIS,
     Entry,
     Erase,
+    Erased,
     Head,
     Operation,
     check_items,
     decode_entry,
     encode_entry,
+    item_mark,
     open_item,
     verify_entry,
     verify_run,
     write_entry,
 )
-from aico_crdt.feed.header import MAX_ITEMS
+from aico_crdt.feed.header import MAX_ITEMS, NO_MARK
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -48,6 +50,7 @@ def golden_entry() -> Entry:
         key=b"\x99" * 32,
         erase=[Erase(b"\xaa" * 32, b"\xbb" * 8, 300, 1, b"\xcc" * 32)],
         operations=[Operation("doc", 1, "update", b"\xde\xad")],
+        marks=[item_mark(b"\xab" * 32, b"\xd0" * 16, 1, bytes(key.verify_key), b"\x33" * 8, 2, 0)],
         sign=lambda message: key.sign(message).signature,
         random=lambda count: b"\xee" * count,
     )
@@ -79,14 +82,18 @@ def golden_bytes() -> bytes:
     nonce = b"\xee" * 24
     item = nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, prefix + bytes(4), nonce, b"\x99" * 32)
     item_hash = blake2b(item, digest_size=32, person=b"aico.item.1").digest()
+    place = (1).to_bytes(8, "big") + (2).to_bytes(8, "big") + (0).to_bytes(4, "big")
+    of = b"\xd0" * 16 + bytes(key.verify_key) + b"\x33" * 8 + place
+    mark = blake2b(of, digest_size=16, key=b"\xab" * 32, person=b"aico.mark.1").digest()
     raw = (
         b"\x92"
         + b"\xc5"
         + len(prefix).to_bytes(2, "big")
         + prefix
-        + b"\x91\x92"
+        + b"\x91\x93"
         + short(item_hash)
         + bytes([len(item)])
+        + short(mark)
     )
     header_hash = blake2b(raw, digest_size=32, person=b"aico.header.1").digest()
     signature = key.sign(b"aico-crdt entry 1\0" + header_hash).signature
@@ -142,6 +149,114 @@ def test_erased_items_still_verify(anna: Any, key: bytes) -> None:
     assert open_item(again[0].header, 1, again[0].items[1], key).payload == b"two"
 
 
+def test_what_is_left_of_an_erased_item_is_carried(anna: Any) -> None:
+    """An item, what is left of one, and one of which nothing is left, side by side."""
+    entry = anna.write(b"one", b"two", b"three")
+    bare = dataclasses.replace(entry, items=(entry.items[0], Erased(b"D" * 16, 300), None))
+    wire = encode_entry(bare)
+    item = entry.items[0]
+    by_hand = b"\x93\xc4" + bytes([len(item)]) + item + b"\x92\xc4\x10" + b"D" * 16 + b"\xcd\x01\x2c" + b"\xc0"
+    assert wire.endswith(entry.signature + by_hand)
+    again = decode_entry(wire)
+    assert again == bare
+    assert type(again.items[1]) is Erased
+    verify_entry(again)
+    verify_run([again], GENESIS)
+
+
+@pytest.mark.parametrize("life", [1, 127, 128, 1 << 32, (1 << 63) - 1])
+def test_an_erased_item_names_any_life_there_can_be(anna: Any, life: int) -> None:
+    bare = dataclasses.replace(anna.write(b"x"), items=(Erased(b"D" * 16, life),))
+    assert decode_entry(encode_entry(bare)) == bare
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        [],
+        [b"D" * 16],
+        [b"D" * 16, 1, 1],
+        [b"D" * 15, 1],
+        [b"D" * 17, 1],
+        ["D" * 16, 1],
+        [1, b"D" * 16],
+        [b"D" * 16, 0],
+        [b"D" * 16, -1],
+        [b"D" * 16, 1 << 63],
+        [b"D" * 16, True],
+        [b"D" * 16, 1.0],
+        [b"D" * 16, None],
+        [b"D" * 16, [1]],
+        {b"D" * 16: 1},
+        "erased",
+        0,
+        False,
+    ],
+)
+def test_another_thing_in_place_of_an_item_is_refused(anna: Any, left: Any) -> None:
+    entry = anna.write(b"x")
+    with pytest.raises(Malformed):
+        decode_entry(msgpack.packb([entry.header.raw, entry.signature, [left]]))
+
+
+def test_an_entry_of_erased_items_alone_fits_however_many(anna: Any) -> None:
+    entry = anna.write(*[b""] * MAX_ITEMS)
+    bare = dataclasses.replace(entry, items=tuple([Erased(bytes(16), (1 << 63) - 1)] * MAX_ITEMS))
+    assert decode_entry(encode_entry(bare)) == bare
+
+
+def test_fault_32_an_erased_item_cut_or_flipped_is_refused_or_its_mark_tells(
+    anna: Any, cuts: Any, bit_flips: Any, refused: Any, mark_of: Any
+) -> None:
+    """No signature covers what stands in place of an item, so its mark must: to one with the tag key, no bit can be
+    changed in it."""
+    entry = anna.write(b"one", b"two")
+    left = Erased(bytes([1]) * 16, 1)
+    raw = encode_entry(dataclasses.replace(entry, items=(entry.items[0], left)))
+    start = len(raw) - 17
+    assert mark_of(entry.header, 1, left) == entry.header.items[1].mark
+    assert all(refused(lambda raw=changed: prove(raw)) for changed in cuts(raw))
+    passed = 0
+    for offset, changed in bit_flips(raw):
+        if refused(lambda raw=changed: prove(raw)):
+            continue
+        assert start <= offset <= start + 16
+        again = decode_entry(changed).items[1]
+        assert type(again) is Erased
+        assert again != left
+        assert mark_of(entry.header, 1, again) != entry.header.items[1].mark
+        passed += 1
+    assert passed == 8 * 16 + 6
+
+
+def test_an_entry_without_marks_has_marks_of_zero_and_their_number_is_that_of_the_items(anna: Any) -> None:
+    def write(*marks: bytes) -> Entry:
+        return write_entry(
+            family=b"F" * 16,
+            tag=b"T" * 16,
+            device=anna.device,
+            incarnation=anna.incarnation,
+            seq=1,
+            prev=GENESIS,
+            deps=[],
+            hlc=1,
+            key_id=b"K" * 8,
+            key=b"k" * 32,
+            erase=[],
+            operations=[Operation("d", 1, "update", b"x")] * 2,
+            marks=marks,
+            sign=anna.sign,
+            random=anna.random.randbytes,
+        )
+
+    assert [item.mark for item in write().header.items] == [NO_MARK, NO_MARK]
+    assert [item.mark for item in write(b"1" * 16, b"2" * 16).header.items] == [b"1" * 16, b"2" * 16]
+    with pytest.raises(InvalidValue):
+        write(b"1" * 16, b"2" * 15)
+    with pytest.raises(ValueError, match="shorter"):
+        write(b"1" * 16)
+
+
 def test_an_item_put_in_place_of_another_is_refused(anna: Any) -> None:
     entry = anna.write(b"one", b"two")
     for items in ((entry.items[1], entry.items[0]), (entry.items[0] + b"x", entry.items[1]), (b"", None)):
@@ -166,7 +281,7 @@ def test_fault_46_fields_of_a_later_minor_format_survive_and_verify(anna: Any, k
     plain = b"\0" + msgpack.packb(["d", 0, "update", b"x", "later"])
     item = nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, prefix + bytes(4), nonce, key)
     item_hash = blake2b(item, digest_size=32, person=b"aico.item.1").digest()
-    raw = msgpack.packb([prefix, [[item_hash, len(item)]], b"later too"])
+    raw = msgpack.packb([prefix, [[item_hash, len(item), bytes(16)]], b"later too"])
     digest = blake2b(raw, digest_size=32, person=b"aico.header.1").digest()
     wire = msgpack.packb([raw, anna.sign(b"aico-crdt entry 1\0" + digest), [item]])
     entry = decode_entry(wire)
@@ -219,7 +334,7 @@ def test_items_that_do_not_match_the_header_in_number_are_refused(anna: Any) -> 
 def test_an_entry_whose_items_could_not_all_be_present_is_refused(anna: Any) -> None:
     """Five items of 1 MiB named, all erased: small on the wire, but no entry can ever have been that large."""
     prefix = anna.write(b"x").header.prefix
-    raw = msgpack.packb([prefix, [[b"E" * 32, 1 << 20]] * 5])
+    raw = msgpack.packb([prefix, [[b"E" * 32, 1 << 20, bytes(16)]] * 5])
     with pytest.raises(TooLarge):
         decode_entry(msgpack.packb([raw, bytes(64), [None] * 5]))
 

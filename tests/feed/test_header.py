@@ -14,7 +14,7 @@ from aico_crdt.feed.header import HEADER_MAX_BYTES, MAX_DEPS, MAX_ERASE, MAX_ITE
 
 DEP = [b"A" * 32, b"B" * 8, 3, b"C" * 32]
 ERASE = [b"A" * 32, b"B" * 8, 3, 0, b"D" * 32]
-ITEM = [b"E" * 32, 100]
+ITEM = [b"E" * 32, 100, b"M" * 16]
 FIELDS: dict[str, Any] = {
     "format": 1,
     "family": b"F" * 16,
@@ -92,10 +92,16 @@ def test_empty_lists_and_the_first_of_a_feed() -> None:
         ("erase", [[*ERASE[:4], b"short"]]),
         ("items", None),
         ("items", [[b"E" * 32]]),
-        ("items", [[b"E" * 31, 100]]),
-        ("items", [[b"E" * 32, 0]]),
-        ("items", [[b"E" * 32, (1 << 20) + 1]]),
-        ("items", [[b"E" * 32, True]]),
+        ("items", [[b"E" * 32, 100]]),
+        ("items", [[*ITEM, 1]]),
+        ("items", [[b"E" * 31, *ITEM[1:]]]),
+        ("items", [[b"E" * 32, 0, b"M" * 16]]),
+        ("items", [[b"E" * 32, (1 << 20) + 1, b"M" * 16]]),
+        ("items", [[b"E" * 32, True, b"M" * 16]]),
+        ("items", [[b"E" * 32, 100, b"M" * 15]]),
+        ("items", [[b"E" * 32, 100, b"M" * 17]]),
+        ("items", [[b"E" * 32, 100, "M" * 16]]),
+        ("items", [[b"E" * 32, 100, None]]),
         ("items", [b"E" * 32]),
         ("items", b""),
     ],
@@ -147,7 +153,7 @@ def rows(count: int, width: list[Any]) -> list[list[Any]]:
 def test_every_count_at_its_cap_fits_one_header() -> None:
     far = (1 << 63) - 1
     raw = encoded(
-        items=rows(MAX_ITEMS, [0, 1 << 20]),
+        items=rows(MAX_ITEMS, [0, 1 << 20, b"M" * 16]),
         deps=rows(MAX_DEPS, [0, b"B" * 8, far, b"C" * 32]),
         erase=rows(MAX_ERASE, [0, b"B" * 8, far, MAX_ITEMS - 1, b"D" * 32]),
         seq=far,

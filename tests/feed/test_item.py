@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import tracemalloc
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 import msgpack
@@ -13,7 +14,7 @@ import zstandard
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 
 from aico_crdt.errors import InvalidValue, Malformed, TooLarge
-from aico_crdt.feed import Operation, open_item
+from aico_crdt.feed import Operation, item_mark, open_item
 from aico_crdt.feed.item import OPERATION_MAX_BYTES, OVERHEAD_BYTES, seal
 
 BOMB_BYTES = 256 * 1024 * 1024
@@ -75,6 +76,38 @@ def test_fault_32_an_item_cut_extended_or_flipped_is_refused(anna: Any, key: byt
     for raw in changed:
         with pytest.raises(Malformed):
             open_item(entry.header, 0, raw, key)
+
+
+MARKED: dict[str, Any] = {
+    "tag_key": b"t" * 32,
+    "document_key": b"d" * 16,
+    "life": 3,
+    "device": b"V" * 32,
+    "incarnation": b"I" * 8,
+    "seq": 300,
+    "index": 2,
+}
+
+
+def test_a_mark_is_made_as_drawn() -> None:
+    message = b"d" * 16 + b"V" * 32 + b"I" * 8 + bytes.fromhex("0000000000000003 000000000000012c 00000002")
+    expected = blake2b(message, digest_size=16, key=b"t" * 32, person=b"aico.mark.1").digest()
+    assert item_mark(**MARKED) == expected
+
+
+def test_a_mark_binds_every_argument_and_every_bit_of_it() -> None:
+    """So it fits no other life, document, writer or place, and nobody without the tag key can make or check one."""
+
+    def others(value: Any) -> list[Any]:
+        if isinstance(value, int):
+            return [value ^ 1 << bit for bit in range(31)]
+        as_int, size = int.from_bytes(value, "big"), len(value)
+        return [(as_int ^ 1 << bit).to_bytes(size, "big") for bit in range(8 * size)]
+
+    cases = [MARKED] + [MARKED | {name: other} for name, value in MARKED.items() for other in others(value)]
+    marks = {item_mark(**case) for case in cases}
+    assert {len(mark) for mark in marks} == {16}
+    assert len(marks) == len(cases) == 1 + 8 * (32 + 16 + 32 + 8) + 3 * 31
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from aico_crdt.clock import MAX_STAMP
 from aico_crdt.errors import BadSignature, InvalidValue, Malformed, NotYet, TooLarge
 from aico_crdt.feed import (
     DocumentState,
@@ -21,10 +22,10 @@ from aico_crdt.feed import (
     verify_manifest,
     write_manifest,
 )
-from aico_crdt.feed.manifest import MAX_DOCUMENTS
+from aico_crdt.feed.manifest import MANIFEST_MAX_BYTES, MAX_DOCUMENTS
 
 HEADS = [Head(b"A" * 32, b"I" * 8, 300, b"h" * 32), Head(b"B" * 32, b"I" * 8, 1, b"i" * 32)]
-DOCUMENTS = [DocumentState(b"a" * 16, 0, b"s" * 32), DocumentState(b"b" * 16, 2, b"t" * 32)]
+DOCUMENTS = [DocumentState(b"a" * 16, 1, b"s" * 32, 0), DocumentState(b"b" * 16, 2, b"t" * 32, MAX_STAMP)]
 TOMBSTONES = [Tombstone(b"b" * 16, 0), Tombstone(b"b" * 16, 1), Tombstone(b"c" * 16, 1 << 40)]
 
 
@@ -55,7 +56,7 @@ def by_hand(who: Any, *more: Any, **changed: Any) -> bytes:
         "device": who.device,
         "hlc": 1 << 50,
         "heads": b"".join(head.device + head.incarnation + u64(head.seq) + head.hash for head in HEADS),
-        "documents": b"".join(one.key + u64(one.life) + one.hash for one in DOCUMENTS),
+        "documents": b"".join(one.key + u64(one.life) + one.hash + u64(one.stamp) for one in DOCUMENTS),
         "tombstones": b"".join(one.key + u64(one.life) for one in TOMBSTONES),
     } | changed
     body = msgpack.packb([*fields.values(), *more])
@@ -92,6 +93,23 @@ def test_a_table_reads_as_a_sequence(anna: Any) -> None:
     assert DOCUMENTS[1] in documents
     with pytest.raises(IndexError):
         documents[2]
+
+
+def test_a_document_is_named_once_whatever_its_stamp(anna: Any) -> None:
+    """The stamp and the hash are no part of a row's name: one life cannot be claimed to have two states."""
+    twice = [DOCUMENTS[1], DOCUMENTS[1]._replace(stamp=7)]
+    with pytest.raises(InvalidValue):
+        write(anna, documents=twice)
+
+
+def test_newest_first_can_be_told_from_the_stamps(anna: Any) -> None:
+    states = [DocumentState(bytes([place]) * 16, 1, b"s" * 32, place * 37 % 11 << 60) for place in range(1, 8)]
+    read = decode_manifest(encode_manifest(write(anna, documents=states))).documents
+    assert [one.stamp for one in read] == [place * 37 % 11 << 60 for place in range(1, 8)]
+
+
+def test_as_many_documents_as_may_be_named_fit_the_cap_in_bytes() -> None:
+    assert MAX_DOCUMENTS * (16 + 8 + 32 + 8) < MANIFEST_MAX_BYTES - 80 * 1024
 
 
 def test_an_empty_collection_has_a_manifest(anna: Any) -> None:
@@ -136,9 +154,10 @@ def test_fault_32_a_manifest_cut_extended_or_flipped_is_refused(
         {"heads": b"A" * 32 + b"I" * 8 + b"\xff" * 8 + b"h" * 32},
         {"heads": (b"B" * 80) + (b"A" * 80)},
         {"heads": b"A" * 160},
-        {"documents": b"B" * 56 + b"A" * 56},
-        {"documents": b"A" * 112},
-        {"documents": b"A" * 55},
+        {"documents": b"B" * 64 + b"A" * 64},
+        {"documents": b"A" * 128},
+        {"documents": b"A" * 63},
+        {"documents": b"A" * 56},
         {"tombstones": b"A" * 48},
         {"tombstones": None},
     ],
@@ -170,8 +189,10 @@ def test_fault_46_a_later_manifest_is_held_and_a_later_minor_one_read(anna: Any)
     "changed",
     [
         {"documents": [DOCUMENTS[0], DOCUMENTS[0]]},
-        {"documents": [DocumentState(b"short", 0, b"s" * 32)]},
-        {"documents": [DocumentState(b"a" * 16, 0, b"s" * 33)]},
+        {"documents": [DocumentState(b"short", 1, b"s" * 32, 5)]},
+        {"documents": [DocumentState(b"a" * 16, 1, b"s" * 33, 5)]},
+        {"documents": [DocumentState(b"a" * 16, 1, b"s" * 32, -1)]},
+        {"documents": [DocumentState(b"a" * 16, 1, b"s" * 32, MAX_STAMP + 1)]},
         {"tombstones": [Tombstone(b"a" * 16, -1)]},
         {"heads": [HEADS[0]._replace(seq=0)]},
         {"hlc": -1},
@@ -184,7 +205,7 @@ def test_what_no_reader_would_accept_is_not_written(anna: Any, changed: dict[str
 
 def test_a_large_manifest_stays_bytes_and_one_beyond_the_cap_is_refused(anna: Any) -> None:
     count = 200_000
-    rows = b"".join(number.to_bytes(16, "big") + bytes(8) + b"s" * 32 for number in range(1, count + 1))
+    rows = b"".join(number.to_bytes(16, "big") + bytes(8) + b"s" * 32 + bytes(8) for number in range(1, count + 1))
     raw = by_hand(anna, documents=rows)
     tracemalloc.start()
     manifest = decode_manifest(raw)
