@@ -271,7 +271,7 @@ def test_a_session_is_quiet_when_it_waits_for_nothing() -> None:
     assert pair.a.session.is_quiet
     pair.a.hear(Heads(T0, (FeedHead(b"?" * 32, b"?" * 8, 1, 4, b"h" * 32),)))
     assert not pair.a.session.is_quiet
-    pair.a.hear(Entries(T0, (), more=False, live=False, serial=50))
+    pair.run()
     assert pair.a.session.is_quiet
 
 
