@@ -32,6 +32,18 @@ def _inspect() -> ModuleType:
     return inspect
 
 
+def _why() -> ModuleType:
+    from aico_crdt.cli import why
+
+    return why
+
+
+def _merge() -> ModuleType:
+    from aico_crdt.cli import merge
+
+    return merge
+
+
 def _transfer() -> ModuleType:
     from aico_crdt.cli import transfer
 
@@ -42,6 +54,8 @@ _FAMILIES: Final[Mapping[Callable[[], ModuleType], tuple[str, ...]]] = {
     _init: ("init", "id"),
     _members: ("admit", "revoke", "devices"),
     _inspect: ("status", "inspect", "log"),
+    _why: ("why",),
+    _merge: ("merge", "diff", "bundle"),
     _transfer: ("export", "import"),
 }
 """In the order in which the help lists them. Loading is put off because the store's libraries take their time."""

@@ -361,7 +361,8 @@ def _item(core: Core, records: Records, collection: Collection, feed: int, heade
         return Item("erased", bytes=count)
     if operation is None:
         stored = records.get(layout.item(feed, header.seq, index))
-        return Item("erased" if stored is None else "sealed", bytes=count)
+        gone = stored is None or stored[:8] == layout.GRAVE
+        return Item("erased" if gone else "sealed", bytes=count)
     what = operation.name
     if what == "update":
         what = "changed"
@@ -386,7 +387,7 @@ def operation_of(
     key = layout.item(feed, header.seq, index)
     stored = records.get(key)
     item_key = core.directory.spaces[collection.space].keys.get(header.key_id)
-    if stored is None or item_key is None:
+    if stored is None or item_key is None or stored[:8] == layout.GRAVE:
         return None
     return open_item(header, index, refold.open_stored_item(core, key, stored), item_key)
 
@@ -446,7 +447,8 @@ def _readable(core: Core, records: Records, feed: int, seq: int) -> Entry:
             key = layout.item(feed, seq, index)
             kept = records.get(key)
             try:
-                items.append(None if kept is None else refold.open_stored_item(core, key, kept))
+                gone = kept is None or kept[:8] == layout.GRAVE
+                items.append(None if gone or kept is None else refold.open_stored_item(core, key, kept))
             except Damaged:
                 items.append(None)
         return Entry(header, stored[8:72], tuple(items))
