@@ -108,7 +108,7 @@ class Links:
             MachineError: the port cannot be had.
             InvalidValue: started before, or the host is no address.
         """
-        self._check_process()
+        self.check_process()
         if self.endpoint:
             raise InvalidValue("These links were started before.", "Make new ones.")
         self._loop = asyncio.get_running_loop()
@@ -136,7 +136,7 @@ class Links:
         """Sends what is queued as far as ``linger_ms`` allows, says bye, closes everything. Idempotent."""
         if not self._running:
             return
-        self._check_process()
+        self.check_process()
         self._running = False
         self._timer.cancel()
         await self._drain()
@@ -519,12 +519,13 @@ class Links:
     def _now_ms(self) -> float:
         return self._loop.time() * 1000
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """Raises ForkedProcess in a child of the process that made these links."""
         if os.getpid() != self._pid:
             raise ForkedProcess("These links were made before os.fork().", "Make new ones in the child process.")
 
     def _check_running(self) -> None:
-        self._check_process()
+        self.check_process()
         if not self._running:
             raise Closed("The links are not started, or were stopped.")
 

@@ -31,9 +31,9 @@ from aico_crdt.mesh.links import Links
 from aico_crdt.mesh.news import News
 from aico_crdt.mesh.peers import Peer
 from aico_crdt.store import Commit, DocumentStore, StoreReplica
+from aico_crdt.sync import IngestReport
 from aico_crdt.sync import event as events
 from aico_crdt.sync.effect import Acknowledge, Delivery, Drop, Effect, Ingest, IngestManifest, Send, Tell
-from aico_crdt.sync.replica import IngestReport
 from aico_crdt.sync.session import Session
 from aico_crdt.trust import Family, curve_key
 
@@ -98,6 +98,7 @@ class Node:
         Raises:
             MachineError: the port cannot be had.
         """
+        self._links.check_process()
         self._loop = asyncio.get_running_loop()
         await self._links.start()
         self._running = True
@@ -112,6 +113,7 @@ class Node:
         """Says bye to all peers and lets go of the store. Idempotent."""
         if not self._running:
             return
+        self._links.check_process()
         self._running = False
         self._timer.cancel()
         self._unsubscribe()
@@ -182,7 +184,7 @@ class Node:
 
     def on_up(self, device: bytes) -> None:
         """See :class:`~aico_crdt.mesh.links.Handler`."""
-        talk = _Talk(device, Session(device, self._replica, self._config, self._random))
+        talk = _Talk(device, Session(device, self._replica, self._config, self._random, links=self._linked))
         self._talks[device] = talk
         self._submit(self._step, talk, events.Opened())
 
@@ -358,12 +360,17 @@ class Node:
             if not dirty:
                 break
             for tag, sources in dirty.items():
-                source = next(iter(sources)) if len(sources) == 1 else b""
-                for news in self._news.of(tag, source, 2 * self._config.window_bytes):
-                    for talk in self._open_talks():
-                        self._push(talk, news)
+                try:
+                    self._announce_one(tag, next(iter(sources)) if len(sources) == 1 else b"")
+                except AicoError as error:
+                    log.error("node: news that cannot be read: %s", error)  # the digests of the next round tell of it
         if self._learn_family():
             self._on_loop(self._recheck)
+
+    def _announce_one(self, tag: bytes, source: bytes) -> None:
+        for news in self._news.of(tag, source, 2 * self._config.window_bytes):
+            for talk in self._open_talks():
+                self._push(talk, news)
 
     def _push(self, talk: _Talk, news: events.Committed) -> None:
         said: list[Send] = []
@@ -373,6 +380,10 @@ class Node:
             else:
                 self._carry_out(talk, effect)
         self._say(talk, said)
+
+    def _linked(self) -> list[bytes]:
+        """The devices this one talks with: what their owners write need not be pushed on to them again."""
+        return [talk.device for talk in self._open_talks() if talk.session.state == "open"]
 
     def _open_talks(self) -> list[_Talk]:
         return [talk for talk in list(self._talks.values()) if not talk.over]

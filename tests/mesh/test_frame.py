@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ CAPS = {"max_message_bytes": 10_000, "urgent_bytes": 1_000}
 
 
 def cut(message: bytes, number: int, lane: Lane = Lane.BULK, chunk: int = CHUNK) -> list[bytes]:
-    """The frames of a message, written from the drawing in docs/protocol-frames.md and not by the code under test."""
+    """The frames of a message, written from the drawing in docs/protocol.md and not by the code under test."""
     pieces = [message[at : at + chunk] for at in range(0, len(message), chunk)] or [b""]
     if len(pieces) == 1:
         return [struct.pack(">BBBII", 1, 1, lane, number, len(message)) + message]
@@ -170,3 +172,11 @@ def test_only_what_arrived_is_held() -> None:
     reassembler = Reassembler(1 << 30, 1 << 20)
     feed(reassembler, struct.pack(">BBBII", 1, 2, Lane.BULK, 0, 1 << 30) + b"x")
     assert reassembler.held_bytes == 1
+
+
+def test_the_drawing_in_the_docs_names_every_kind() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    drawn = re.findall(
+        r"^\| (\d+) \| (single|first|middle|last|ping|pong|hello|open|credit|bye) \|", text, re.MULTILINE
+    )
+    assert [(int(number), name) for number, name in drawn] == [(int(kind), kind.name.lower()) for kind in Kind]
