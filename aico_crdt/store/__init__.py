@@ -23,8 +23,11 @@ from aico_crdt.store.receipts import Receipt
 from aico_crdt.store.replica import StoreReplica
 from aico_crdt.store.store import Commit, DocumentStore
 from aico_crdt.store.transaction import Place, Transaction
+from aico_crdt.store.watch import Change, Watch
 
 __all__ = [
+    "Change",
+    "Watch",
     "Commit",
     "DocumentStore",
     "Folded",
