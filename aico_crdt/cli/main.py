@@ -50,6 +50,18 @@ def _transfer() -> ModuleType:
     return transfer
 
 
+def _upkeep() -> ModuleType:
+    from aico_crdt.cli import upkeep
+
+    return upkeep
+
+
+def _serving() -> ModuleType:
+    from aico_crdt.cli import serving
+
+    return serving
+
+
 _FAMILIES: Final[Mapping[Callable[[], ModuleType], tuple[str, ...]]] = {
     _init: ("init", "id"),
     _members: ("admit", "revoke", "devices"),
@@ -57,6 +69,8 @@ _FAMILIES: Final[Mapping[Callable[[], ModuleType], tuple[str, ...]]] = {
     _why: ("why",),
     _merge: ("merge", "diff", "bundle"),
     _transfer: ("export", "import"),
+    _upkeep: ("verify",),
+    _serving: ("serve", "sync"),
 }
 """In the order in which the help lists them. Loading is put off because the store's libraries take their time."""
 

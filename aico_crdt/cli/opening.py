@@ -12,6 +12,7 @@ store                  user_data_dir("aico-crdt")/store                HOME/stor
 keys                   user_config_dir("aico-crdt")/keys               HOME/keys
 leases                 user_state_dir("aico-crdt")/leases              HOME/leases
 configuration          user_config_dir("aico-crdt")/config.toml        HOME/config.toml
+peers to dial          user_config_dir("aico-crdt")/devices.yaml       HOME/devices.yaml
 =====================  ==============================================  =======================
 """
 
@@ -52,16 +53,18 @@ class Home:
     keys: Path
     leases: Path
     config: Path
+    peers: Path
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Home:
         one = environment.get(ENV_HOME)
         if one:
             home = Path(one).absolute()
-            return cls(home / "store", home / "keys", home / "leases", home / "config.toml")
+            return cls(home / "store", home / "keys", home / "leases", home / "config.toml", home / "devices.yaml")
         settings = platformdirs.user_config_path(PROGRAM)
         data, state = platformdirs.user_data_path(PROGRAM), platformdirs.user_state_path(PROGRAM)
-        return cls(data / "store", settings / "keys", state / "leases", settings / "config.toml")
+        places = (data / "store", settings / "keys", state / "leases", settings / "config.toml")
+        return cls(*places, settings / "devices.yaml")
 
     def key_of(self, device: bytes) -> Path:
         return self.keys / f"{device.hex()[:32]}.key"

@@ -12,13 +12,13 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -114,13 +114,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
+class Bar:
+    """What a long task tells how far it has come."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+
+    def step(self, what: str, done: int, total: int = 0) -> None:
+        """As a call, with a name for what is being done."""
+        self._bar.update(self._task, description=clean(what, 40), completed=done, total=total or None)
+
+
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr while the block runs, only on a terminal. Yields ``told(done, total)``."""
+def progress(what: str, total: int | None = None) -> Iterator[Bar]:
+    """A bar on stderr while the block runs, only on a terminal."""
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done, of: bar.update(task, completed=done, total=total if of is None else of)
+        yield Bar(bar, bar.add_task(what, total=total))
 
 
 # Forms

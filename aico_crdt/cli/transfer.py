@@ -214,7 +214,7 @@ class _Source:
         status = path.stat()
         self._read_at = (status.st_mtime_ns, status.st_size)
 
-    def check(self, told: Any) -> int:
+    def check(self, told: output.Bar) -> int:
         """Read and check every record. Returns how many there are.
 
         Raises:
