@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import lmdb
 
+from aico_crdt.config import Config
 from aico_crdt.errors import (
     AicoError,
     Closed,
@@ -37,9 +38,6 @@ from aico_crdt.errors import (
 from aico_crdt.store import layout, pages
 
 STORE_FILE: Final = "STORE"
-RESERVE_BYTES: Final = 16 << 20
-"""Kept free of ordinary writes so that forgetting works when the map is full."""
-MAX_READERS: Final = 1022
 NETWORK_FILESYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ncpfs"}
 )
@@ -183,13 +181,14 @@ class Environment:
     _open: Final[dict[tuple[int, int], Environment]] = {}
     _guard: Final = threading.Lock()
 
-    def __init__(self, directory: Path, environment: lmdb.Environment, map_size: int) -> None:
+    def __init__(self, directory: Path, environment: lmdb.Environment, config: Config) -> None:
         self.directory = directory
         self._environment = environment
         self._database = environment.open_db(None)
         self._process = os.getpid()
         self._uses = 1
-        self.map_size = map_size
+        self.map_size = config.map_size_bytes
+        self._reserve_bytes = config.reserve_bytes
         self.write_lock = threading.RLock()
 
     @classmethod
@@ -213,9 +212,12 @@ class Environment:
 
     @classmethod
     def acquire(
-        cls, directory: Path, map_size: int, *, allow_network_fs: bool = False, create: bool = False
+        cls, directory: Path, config: Config, *, allow_network_fs: bool = False, create: bool = False
     ) -> Environment:
-        """The environment in `directory`; `create` makes the data file, else one must be there.
+        """The environment in `directory`, with the limits of the first who opens it.
+
+        Args:
+            create: make the data file; else one must be there.
 
         Raises:
             NetworkFilesystem, ReadOnly, Damaged: see each.
@@ -238,10 +240,10 @@ class Environment:
             try:
                 opened = lmdb.open(
                     str(directory),
-                    map_size=map_size,
+                    map_size=config.map_size_bytes,
                     subdir=True,
                     mode=0o600,
-                    max_readers=MAX_READERS,
+                    max_readers=config.max_readers,
                     max_dbs=0,
                     readahead=False,
                     meminit=True,
@@ -249,7 +251,7 @@ class Environment:
                 opened.reader_check()
             except lmdb.Error as error:
                 raise translate(error) from error
-            environment = cls(directory, opened, map_size)
+            environment = cls(directory, opened, config)
             cls._open[identity] = environment
             environment._identity = identity
             return environment
@@ -312,7 +314,7 @@ class Environment:
                 raise
 
     def _refuse_reserve(self, transaction: lmdb.Transaction) -> None:
-        if self.used_bytes(transaction) > self.map_size - RESERVE_BYTES:
+        if self.used_bytes(transaction) > self.map_size - self._reserve_bytes:
             raise MapFull("The store's size limit is used up.")
 
     def used_bytes(self, transaction: lmdb.Transaction) -> int:

@@ -70,6 +70,8 @@ def end_life(
         hidden.state = layout.HIDDEN
         records.put(layout.document(b"D", number, key), hidden.pack())
         records.put(layout.erasure(due_ms, number, key, record.life), OWED.pack(record.slot, *place))
+        if record.state == layout.STUB:
+            records.delete(layout.wanted(number, record.stamp, key))
         opened.record = hidden
     workspace.close_gaps_of(opened.collection, key, life)
     opened.dead = life

@@ -97,8 +97,7 @@ def _make(
     directory = Path(path).absolute()
     Environment.create(directory, Label(layout.FORMAT, random(16), identity.device, clock_ms()))
     storage_key, checksum, _ = storage_keys(identity)
-    settings = config or Config()
-    environment = Environment.acquire(directory, settings.map_size_bytes, allow_network_fs=True, create=True)
+    environment = Environment.acquire(directory, config or Config(), allow_network_fs=True, create=True)
     try:
         lives = LifeKeys(directory / LIVES_FILE, storage_key, create=True)
         lives.reserve(1)

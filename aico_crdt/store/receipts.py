@@ -131,11 +131,18 @@ def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
 
 
 def _places(records: Records, collection: Collection, key: bytes) -> list[tuple[int, int]]:
-    """The last entry of each feed that touched the living life and is still held."""
+    """The last entry of each feed that may have touched the living life.
+
+    Where some were pruned, nobody knows any more which: then whoever holds all that was pruned here holds them.
+    """
     last: dict[int, int] = {}
     for _, value in records.scan(layout.document(b"O", collection.number, key)):
         feed_number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
         last[feed_number] = max(seq, last.get(feed_number, 0))
+    if records.get(layout.document(b"B", collection.number, key)) is not None:
+        for _, value in records.scan(layout.feed_prefix(collection.number)):
+            feed = FeedRecord.unpack(value)
+            last[feed.number] = max(feed.floor - 1, last.get(feed.number, 0))
     return list(last.items())
 
 

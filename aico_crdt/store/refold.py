@@ -5,6 +5,7 @@ Used when a fork voids a branch, when a stub's body arrives after later entries,
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from aico_crdt import ids
@@ -25,8 +26,17 @@ class Applied(NamedTuple):
     operation: Operation
 
 
-def operations(core: Core, records: Records, collection: Collection, key: bytes) -> list[Applied]:
+def operations(
+    core: Core,
+    records: Records,
+    collection: Collection,
+    key: bytes,
+    only: Container[tuple[int, int, int]] | None = None,
+) -> list[Applied]:
     """The items of the living life since its base, in the order they were applied here.
+
+    Args:
+        only: places (feed number, seq, index) to look at; None for all.
 
     Raises:
         Damaged: one of them does not open, or is missing.
@@ -35,6 +45,8 @@ def operations(core: Core, records: Records, collection: Collection, key: bytes)
     found = []
     for _, value in records.scan(layout.document(b"O", collection.number, key)):
         feed_number, seq, index = unpack(layout.ITEM_AT, value, "operation")
+        if only is not None and (feed_number, seq, index) not in only:
+            continue
         header = read_header(records, feed_number, seq)
         stored = records.get(layout.item(feed_number, seq, index))
         if header is None or stored is None:
@@ -70,7 +82,12 @@ def base(core: Core, records: Records, collection: Collection, key: bytes, recor
 
 
 def refold(
-    core: Core, records: Records, collection: Collection, key: bytes, record: DocumentRecord
+    core: Core,
+    records: Records,
+    collection: Collection,
+    key: bytes,
+    record: DocumentRecord,
+    only: Container[tuple[int, int, int]] | None = None,
 ) -> tuple[Document, str, int]:
     """(document, public id, how many items could not be applied any more) from base and items.
 
@@ -80,7 +97,7 @@ def refold(
     start = base(core, records, collection, key, record)
     state, document_id, lost = start, "", 0
     document = _load(core, state, derived)
-    for header, _, operation in operations(core, records, collection, key):
+    for header, _, operation in operations(core, records, collection, key, only):
         document_id = operation.document
         client = ids.client_id(header.device, header.incarnation)
         writer = ids.writer(header.device, header.incarnation)

@@ -120,7 +120,7 @@ class DocumentStore:
             )
         if lease is not None and directory in Path(lease).absolute().parents:
             raise InvalidValue("The lease must lie outside the store.", "Choose another place for it.")
-        environment = Environment.acquire(directory, settings.map_size_bytes, allow_network_fs=allow_network_fs)
+        environment = Environment.acquire(directory, settings, allow_network_fs=allow_network_fs)
         try:
             storage_key, checksum, index_secret = storage_keys(identity)
             by_name = {kind.name: kind for kind in kinds}

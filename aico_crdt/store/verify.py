@@ -85,8 +85,7 @@ def verify_directory(
     if not report.clean:
         return report
     with report.guard("file", pages.DATA_FILE):
-        settings = config or Config()
-        environment = Environment.acquire(directory, settings.map_size_bytes, allow_network_fs=allow_network_fs)
+        environment = Environment.acquire(directory, config or Config(), allow_network_fs=allow_network_fs)
         try:
             with environment.read() as transaction:
                 _verify_snapshot(report, transaction, identity, kinds, directory, refold, progress)
