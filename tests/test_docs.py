@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from aico_crdt.cli.main import main
+from aico_crdt.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -36,7 +36,7 @@ def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
             exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
         elif language == "console":
             for command in re.findall(r"^\$ aico-crdt (.*)$", code, re.MULTILINE):
-                result = CliRunner().invoke(main, shlex.split(command))
+                result = CliRunner().invoke(cli, shlex.split(command))
                 assert result.exit_code == 0, f"{page.name}:{line}: {command}: {result.output}"
 
 
