@@ -16,6 +16,7 @@ import msgpack
 
 from aico_crdt import ids
 from aico_crdt.config import Config
+from aico_crdt.crdt import BORN, Slot
 from aico_crdt.errors import (
     BadSignature,
     BrokenChain,
@@ -60,7 +61,7 @@ MAX_EVIDENCE_BYTES: Final = 64 << 10
 @dataclass(slots=True)
 class Outcome:
     """What became of a delivery. `ask` names feeds to ask for from a seq; `forks` feeds with two branches; `rewrite`
-    says that this device's own branch lost and what it wrote there must be written again."""
+    and `repeat` say that this device's own branch lost, and which slots and operations must be written again."""
 
     applied: int = 0
     held: int = 0
@@ -72,18 +73,21 @@ class Outcome:
     forks: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     own_feed: bool = False
     rewrite: list[Lost] = field(default_factory=list)
+    repeat: list[tuple[Collection, Operation]] = field(default_factory=list)
     revoked: bool = False
     heads: dict[bytes, list[Head]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """One slot that a lost branch of this device had written."""
+    """One slot that a lost branch of this device had written. `register`: of a document that was never born as a
+    record, where every writer keeps a slot of its own."""
 
     collection: Collection
     document: str
     name: str
     value: object
+    register: bool
 
 
 class Intake:
@@ -465,8 +469,9 @@ class Intake:
             self.report.forks.append((header.device, header.incarnation, header.seq))
         feed.fork = min(feed.fork or header.seq, header.seq)
         workspace.feed_changed(collection, header.device, header.incarnation)
-        own = header.device == workspace.core.identity.device and header.incarnation == workspace.core.incarnation
-        self.report.own_feed |= own
+        # Also a branch that an earlier incarnation of this device wrote is ours to write again.
+        own = header.device == workspace.core.identity.device
+        self.report.own_feed |= own and header.incarnation == workspace.core.incarnation
         if proof.a.header.hash == ours.hash:
             return False
         self._void(collection, header, own=own)
@@ -484,16 +489,16 @@ class Intake:
             number, seq, index = unpack(layout.ITEM_AT, value, "operation")
             if number == feed.number and seq >= header.seq:
                 touched[key[3:19]] = None
-        if own:
-            self._collect_lost(collection, list(touched), header)
+        writer = ids.writer(header.device, header.incarnation)
+        mine = {key: self._slots_of(writer, collection, key) for key in touched} if own else {}
         for key, value in list(records.scan(b"O" + layout.COLLECTION.pack(collection.number))):
-            number, seq, index = unpack(layout.ITEM_AT, value, "operation")
+            number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
             if number == feed.number and seq >= header.seq:
                 records.delete(key)
-                records.delete(layout.item(number, seq, index))
         for seq in range(header.seq, feed.seq + 1):
             stored = records.get(layout.entry(feed.number, seq))
             if stored is not None:
+                self._void_entry(collection, feed.number, decode_header(stored[72:]), own=own)
                 records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
                 records.delete(layout.entry(feed.number, seq))
         feed.seq, feed.hash = header.seq - 1, header.prev
@@ -503,18 +508,39 @@ class Intake:
             workspace.heads(collection).pop((header.device, header.incarnation), None)
         for key in touched:
             self._refold(collection, key)
+        for key, (document_id, before, register) in mine.items():
+            _, after, _ = self._slots_of(writer, collection, key)
+            self.report.rewrite += [
+                Lost(collection, document_id, slot.name, slot.value, register) for slot in before if slot not in after
+            ]
+        if collection == workspace.core.directory.directory:
+            self.report.revoked |= statements.reload(workspace)
 
-    def _collect_lost(self, collection: Collection, keys: list[bytes], header: Header) -> None:
+    def _void_entry(self, collection: Collection, feed_number: int, header: Header, *, own: bool) -> None:
+        """Drop the items of a void entry. What it said beside updates (forgets, statements) is written again when it
+        is our own; a life it ended stays ended here."""
         workspace = self._workspace
-        for key in keys:
-            opened = workspace.open_key(collection, key)
-            if not opened.alive or opened.stub:
-                continue
-            row = rows.read(workspace.core, workspace.records, collection, key)
-            assert row is not None
-            for slot in workspace.load(opened).slots():
-                if slot.writer == workspace.core.writer and slot.hlc >= header.hlc:
-                    self.report.rewrite.append(Lost(collection, row.id, slot.name, slot.value))
+        core, records = workspace.core, workspace.records
+        key = core.directory.spaces[collection.space].keys.get(header.key_id)
+        for index in range(len(header.items)):
+            place = layout.item(feed_number, header.seq, index)
+            stored = records.get(place)
+            if own and key is not None and stored is not None and stored[:8] == bytes(8):
+                operation = open_item(header, index, refold.open_stored_item(core, place, stored), key)
+                self.report.repeat.append((collection, operation))
+            workspace.close_gap(layout.gap(feed_number, header.seq, index))
+            records.delete(place)
+
+    def _slots_of(self, writer: str, collection: Collection, key: bytes) -> tuple[str, list[Slot], bool]:
+        """(public id, slots of `writer`, whether it is a register) of a document that lives and is whole."""
+        workspace = self._workspace
+        opened = workspace.open_key(collection, key)
+        if not opened.alive or opened.stub:
+            return "", [], False
+        row = rows.read(workspace.core, workspace.records, collection, key)
+        slots = workspace.load(opened).slots()
+        mine = [slot for slot in slots if slot.writer == writer]
+        return opened.id if row is None else row.id, mine, all(slot.name != BORN for slot in slots)
 
     def _refold(self, collection: Collection, key: bytes) -> None:
         workspace = self._workspace

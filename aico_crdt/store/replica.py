@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aico_crdt.crdt import BORN
 from aico_crdt.errors import Damaged, NotFound, PeerError
 from aico_crdt.feed import Entry, Erased, Item, Run, decode_entry, decode_header, encode_entry, verify_entry
 from aico_crdt.feed.exchange import Body, FeedHead, IngestReport, Place, digest_of
 from aico_crdt.feed.exchange import Run as WireRun
 from aico_crdt.logs import logger
-from aico_crdt.store import attested, forget, layout, receipts
+from aico_crdt.store import attested, forget, layout, receipts, statements
 from aico_crdt.store.directory import DIRECTORY
 from aico_crdt.store.forget import read_header
 from aico_crdt.store.ingest import Intake, Lost, Outcome
 from aico_crdt.store.records import Collection, Counters, FeedRecord, Records, unpack
 from aico_crdt.store.refold import open_stored_item
 from aico_crdt.store.store import Commit, DocumentStore
+from aico_crdt.store.transaction import STATEMENT, Transaction
 from aico_crdt.store.transaction import Place as OwnPlace
-from aico_crdt.store.transaction import Transaction
 from aico_crdt.store.workspace import Core, Workspace
 
 _log = logger("store")
@@ -275,7 +276,12 @@ class StoreReplica:
             intake.take(collection, runs)
             report = intake.finish()
             # First the new incarnation: a witness written under one that a clone shares could be void itself.
-            places = self._own_feed(workspace, report) if report.own_feed else []
+            if report.own_feed:
+                workspace.flush()
+                workspace.documents.clear()  # they were opened to be written by the old one
+                store._renew_incarnation(workspace)
+                _log.warning("another copy of this store is writing; new incarnation")
+            places = rewrite(workspace, store, report)
             if report.revoked:
                 self._witness(workspace)
             change = workspace.counters.change
@@ -301,12 +307,6 @@ class StoreReplica:
                 if limit is not None and head.seq > limit and arrival > mine.arrival:
                     Transaction(workspace, self._store.config).witness(collection)
                     break
-
-    def _own_feed(self, workspace: Workspace, report: Outcome) -> list[OwnPlace]:
-        """Somebody else writes as this incarnation: go on as a new one, and write again what a lost branch held."""
-        self._store._renew_incarnation(workspace)
-        _log.warning("another copy of this store is writing; new incarnation")
-        return rewrite(workspace, self._store, report.rewrite[:MAX_REWRITES])
 
     def ingest_manifest(self, tag: bytes, raw: bytes, source: bytes) -> IngestReport:
         """Advance to a manifest; what is refused changes nothing and is counted. Durable when it returns."""
@@ -359,25 +359,38 @@ class StoreReplica:
         return collection
 
 
-def rewrite(workspace: Workspace, store: DocumentStore, lost: Sequence[Lost]) -> list[OwnPlace]:
+def rewrite(workspace: Workspace, store: DocumentStore, report: Outcome) -> list[OwnPlace]:
     """Write again, as the new incarnation, what this device's lost branch had said."""
-    if not lost:
+    if not report.rewrite and not report.repeat:
         return []
     transaction = Transaction(workspace, store.config)
-    for slot in sorted(lost, key=lambda slot: (slot.document, slot.name != "*")):
-        kind = slot.collection.kind
-        row = transaction.read(kind, slot.document)
-        if slot.name == "*":
-            assert isinstance(slot.value, dict)
-            if row is None:
-                transaction.create(kind, slot.value, id=slot.document, space=slot.collection.space)
-            continue
-        if row is None:
-            continue
-        field, slash, element = slot.name.partition("/")
-        if slash:
-            transaction.add(kind, slot.document, field, [element])
-        else:
-            transaction.edit(kind, slot.document, {field: slot.value})
+    for slot in sorted(report.rewrite[:MAX_REWRITES], key=lambda slot: (slot.document, slot.name != BORN)):
+        _rewrite_slot(transaction, slot)
+    for collection, operation in report.repeat[:MAX_REWRITES]:
+        transaction.append(collection, operation)
     transaction.finish()
+    if any(operation.name == STATEMENT for _, operation in report.repeat):
+        statements.reload(workspace)
     return list(transaction.places)
+
+
+def _rewrite_slot(transaction: Transaction, slot: Lost) -> None:
+    kind, value = slot.collection.kind, slot.value
+    if slot.register:
+        transaction.put_slot(kind, slot.document, slot.name, value, space=slot.collection.space)
+        return
+    row = transaction.read(kind, slot.document)
+    if slot.name == BORN:
+        assert isinstance(value, dict)
+        if row is None:
+            transaction.create(kind, value, id=slot.document, space=slot.collection.space)
+        return
+    if row is None:
+        return
+    field, slash, element = slot.name.partition("/")
+    if not slash:
+        transaction.edit(kind, slot.document, {field: value})
+    elif value:
+        transaction.add(kind, slot.document, field, [element])
+    else:
+        transaction.discard(kind, slot.document, field, [element])

@@ -19,7 +19,7 @@ from aico_crdt.feed import Entry, Head, Operation, encode_entry
 from aico_crdt.store import StoreReplica, membership
 from aico_crdt.store.ingest import MAX_EVIDENCE
 from aico_crdt.trust import Found, Revoke, encode_statement
-from tests.store.conftest import CONFIG, START_MS, exchange, send, view
+from tests.store.conftest import CONFIG, START_MS, exchange, identity_of, send, view
 from tests.store.hostile import Hostile, count, essence, give, heads_of
 
 POISON_PILL = bytes.fromhex("01021b9ff6e5edbec60700270101020400d29ff6e5edbec60700066e657374656400")
@@ -191,9 +191,7 @@ def test_a_limited_device_does_not_forget_what_has_not_arrived_yet(family: Any) 
     a, b, c = family(3, trusts=["full", "limited"])
     kept = a.create("memory", {"content": "ours"}, space="family")
     evil = Hostile(c)
-    entry = evil.entry(
-        Operation(kept, 1, "forget", msgpack.packb([None, True])), collection=evil.collection("family")
-    )
+    entry = evil.entry(Operation(kept, 1, "forget", msgpack.packb([None, True])), collection=evil.collection("family"))
     assert give(b, entry).applied == 0
     send(a, b)
     assert kept in view(b)
@@ -454,9 +452,7 @@ def test_a_held_entry_that_turns_out_to_be_a_fork_is_proven(family: Any) -> None
 
 
 def test_fault_26_a_dependency_that_never_comes_is_capped_in_bytes_and_age(family: Any, clock: Any) -> None:
-    config = Config(
-        map_size_bytes=CONFIG.map_size_bytes, hold_bytes=4 << 20, hold_author_percent=25, hold_age_s=60
-    )
+    config = Config(map_size_bytes=CONFIG.map_size_bytes, hold_bytes=4 << 20, hold_author_percent=25, hold_age_s=60)
     a, b = family(2, configs=[config])
     evil = Hostile(b)
     evil.update(evil.birth())  # never delivered
@@ -514,26 +510,57 @@ def test_the_middle_of_another_branch_never_breaks_the_chain_here(family: Any) -
         assert best[1].header.head in heads_of(a, evil.collection())
 
 
-def test_fault_24_two_devices_with_one_incarnation_take_new_ones_and_lose_nothing(family: Any) -> None:
-    a, b = family(2)
-    path = b.path
-    b.close()
-    twin_path = path.with_name("twin")
-    shutil.copytree(path, twin_path)
-    b = family.open(path, 1)
-    twin = family.open(twin_path, 1, lease=False)
-    assert b.incarnation == twin.incarnation
-    incarnation = b.incarnation
-    mine, theirs = b.create("memory", {"content": "b"}), twin.create("memory", {"content": "twin"})
-    send(b, a)
-    for giver, taker in ((a, twin), (twin, a), (a, b)) * 2:
-        send_all(giver, taker)
-    exchange(a, b, twin)
-    assert b.incarnation != twin.incarnation  # the branch that lost is written on by a new one
-    assert incarnation in (b.incarnation, twin.incarnation)
-    assert view(a) == view(b) == view(twin)
-    assert {mine, theirs} <= set(view(a))
-    assert count(twin, b"V") + count(b, b"V") >= 1
+def test_fault_24_two_devices_with_one_incarnation_part_and_lose_nothing(family: Any) -> None:
+    """A copied directory writes on as the same device. Whichever branch loses is written again."""
+    for _ in range(6):
+        a, b = family(2)
+        for n in range(3):
+            b.create("memory", {"content": n}, id=f"shared{n}")
+        send(b, a)
+        twin = copied(family, b)
+        assert twin.incarnation == b.incarnation
+        for name, store in (("b", b), ("twin", twin)):
+            with store.transaction() as t:
+                t.create("memory", {"content": name}, id=f"of-{name}")
+                t.edit("memory", "shared0", {"content": name})
+                t.add("memory", "of-" + name, "tags", ["x", "y"])
+                t.put_slot("fact", "register", "reading", name)
+            store.forget("memory", "shared1" if name == "b" else "shared2")
+        send(b, a)
+        for giver, taker in ((a, twin), (twin, a), (a, b)) * 3:
+            send_all(giver, taker)
+        exchange(a, b, twin)
+        assert b.incarnation != twin.incarnation
+        assert view(a) == view(b) == view(twin)
+        assert view(a, "fact") == view(b, "fact") == view(twin, "fact")
+        assert a.content_hash() == b.content_hash() == twin.content_hash()
+        assert set(view(a)) == {"shared0", "of-b", "of-twin"}
+        assert a.get("memory", "shared0")["content"] in ("b", "twin")
+        assert count(twin, b"V") + count(b, b"V") >= 1
+
+
+def test_fault_24_what_a_lost_branch_said_of_the_family_is_said_again(family: Any) -> None:
+    for _ in range(4):
+        a, b = family(2)
+        twin = copied(family, b)
+        new = {"b": identity_of(7).device, "twin": identity_of(8).device}
+        for name, store in (("b", b), ("twin", twin)):
+            membership.admit(store, new[name], name=name)
+        send(b, a)
+        for giver, taker in ((a, twin), (twin, a), (a, b)) * 3:
+            send_all(giver, taker)
+        exchange(a, b, twin)
+        assert b.incarnation != twin.incarnation
+        for store in (a, b, twin):
+            assert set(new.values()) < set(store.directory.family.members)
+
+
+def copied(family: Any, store: Any) -> Any:
+    """A second store made by copying the directory while it is closed; `store` is opened again."""
+    path = store.path
+    twin = path.with_name("twin")
+    shutil.copytree(path, twin)
+    return family.open(twin, 1, lease=False)
 
 
 def send_all(giver: Any, taker: Any) -> None:
