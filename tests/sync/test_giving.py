@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aico_crdt.feed import decode_entry
 from aico_crdt.sync import Committed, Opened, Place
 from aico_crdt.sync.message import Ack, Bodies, Digests, Entries, Heads, Hello, Manifest, Want, WantBodies, encode
@@ -157,14 +159,43 @@ def test_a_stream_is_in_order_of_arrival_cut_by_bytes_and_says_when_it_ends() ->
     assert [decode_entry(raw).header.hash for raw in raws] == [e.header.hash for e in a.content[T0].arrived]
 
 
-def test_streams_leave_room_for_a_push() -> None:
+@pytest.mark.parametrize("size", [1000, 9000, 20_000])
+def test_streams_leave_room_for_a_push(size: int) -> None:
     pair = fresh()
-    for _ in range(200):
-        pair.a.replica.write(T0, pair.a.replica.random.randbytes(1000))
+    for _ in range(100):
+        pair.a.replica.write(T0, pair.a.replica.random.randbytes(size))
     pair.b.disk_is_slow = True
     pair.open().run()
-    commit(pair.a, T1)
+    assert CONFIG.window_bytes // 2 < pair.a.said_bytes
+    commit(pair.a, T1, CONFIG.window_bytes // 10)
     assert len(pushed(pair.a)) == 1
+
+
+def test_what_is_more_urgent_overtakes_a_stream_at_the_next_acknowledgement() -> None:
+    pair = fresh()
+    for _ in range(100):
+        pair.a.replica.write(T1, pair.a.replica.random.randbytes(2000))
+    pair.b.disk_is_slow = True
+    pair.open().run()
+    pair.a.replica.write(T0, b"urgent")
+    pair.a.hear(Want(T0, (Place(pair.a.replica.device, pair.a.replica.incarnation, 1),)))
+    pair.a.forget_what_was_said()
+    pair.b.commit()
+    pair.b.commit()
+    pair.b.commit()
+    pair.run()
+    assert pair.a.all_said(Entries)[0].tag == T0
+    assert T1 in [message.tag for message in pair.a.all_said(Entries)]
+
+
+def test_heads_that_are_behind_are_answered_with_heads_once() -> None:
+    pair = fresh().open().run()
+    pair.a.replica.write(T0, b"x")
+    for _ in range(3):
+        pair.a.hear(Heads(T0, ()))
+    assert len(pair.a.all_said(Heads)) == 1
+    pair.a.hear(Heads(T0, pair.a.replica.heads(T0)))
+    assert len(pair.a.all_said(Heads)) == 1
 
 
 def test_only_what_differs_is_spoken_of() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aico_crdt.errors import DiskFull
-from aico_crdt.sync import Acknowledge, Ingest, IngestReport, Report, Side, converge
+from aico_crdt.sync import Acknowledge, FeedHead, Ingest, IngestReport, Report, Side, converge
 from tests.sync.memory_replica import MemoryReplica, tag
 
 T0, T1 = tag(0), tag(1)
@@ -90,6 +90,18 @@ def test_a_full_disk_passes_through_and_the_rest_is_made_up_for_later() -> None:
     assert b.heads(T0)
     assert not b.heads(T1)
     assert merge(a, b).equal
+
+
+def test_talk_without_end_is_ended() -> None:
+    a, b = MemoryReplica(1), MemoryReplica(2)
+    a.write(T0, b"x")
+    b.write(T0, b"y")
+    for replica in (a, b):
+        replica.digest = lambda name, replica=replica: replica.random.randbytes(16)  # type: ignore[method-assign,misc]
+        replica.heads = lambda name, replica=replica: (  # type: ignore[method-assign,misc]
+            FeedHead(replica.device, replica.random.randbytes(8), 1, 1, replica.random.randbytes(32)),
+        )
+    assert "without end" in merge(a, b).dropped
 
 
 def test_progress_is_told_as_it_happens() -> None:

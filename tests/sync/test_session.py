@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from aico_crdt.errors import InvalidValue
-from aico_crdt.sync import Closed, Committed, Ingested, IngestReport, Opened, Received, Sent, Tick
+from aico_crdt.sync import Acknowledge, Closed, Committed, Ingest, Ingested, IngestReport, Opened, Received, Sent, Tick
 from aico_crdt.sync.effect import Drop, Effect, Send
 from aico_crdt.sync.message import (
     Ack,
@@ -365,11 +365,11 @@ def test_fault_37_a_collection_one_may_not_see_answers_as_one_that_is_not_there(
     a.shares = {b.device: [T0]}
     pair = Pair(a, b).open().run()
     answers = []
-    for name in (T1, NOWHERE):
+    for name in (T1, NOWHERE):  # one that is there and not for b, and one that is not there
         pair.a.forget_what_was_said()
         pair.a.hear(
             Heads(name, ()),
-            Heads(name, b.heads(T0)),
+            Heads(name, (FeedHead(b.device, b.incarnation, 1, 4, b"h" * 32),)),
             Want(name, (Place(a.device, a.incarnation, 1),)),
             Want(name, (), manifest=True),
             Want(name, ()),
@@ -380,6 +380,9 @@ def test_fault_37_a_collection_one_may_not_see_answers_as_one_that_is_not_there(
         said = [encode(m).replace(name, b"?").replace(bytes([name[0]]), b"?") for m in pair.a.said]
         kinds = [(type(m), len(encode(m))) for m in pair.a.said]
         answers.append((len(said), kinds, [type(e) for e in pair.a.effects]))
+        assert not pair.a.all_said(Heads)
+        assert {want.wants for want in pair.a.all_said(Want)} == {()}
+        assert not [effect for effect in pair.a.effects if isinstance(effect, Acknowledge | Ingest)]
     assert answers[0] == answers[1]
     spoken = b"".join(encode(message) for message in pair.a.said)
     assert T1 not in spoken
@@ -400,11 +403,12 @@ def test_fault_37_what_the_peer_does_not_list_is_not_mentioned() -> None:
 def test_fault_39_after_a_withdrawal_not_a_byte_more_is_sent() -> None:
     a, b = replicas()
     for _ in range(100):
-        a.write(T0, b"x" * 1000)
+        a.write(T0, a.random.randbytes(1000))
     pair = Pair(a, b)
     pair.b.disk_is_slow = True
     pair.open().run()
     assert pair.b.deliveries
+    assert pair.a.all_said(Entries)[-1].more, "in the middle of it"
     a.shares = {b.device: [T1]}
     pair.forget_what_was_said()
     pair.b.disk_is_slow = False

@@ -115,6 +115,16 @@ def test_heads_during_a_stream_are_answered_at_its_end() -> None:
     assert end.all_said(Want)[1:] == [Want(T0, (Place(peer.device, peer.incarnation, 5),))]
 
 
+def test_heads_are_not_answered_while_what_they_name_is_being_ingested() -> None:
+    end, peer = listening()
+    end.disk_is_slow = True
+    end.hear(Entries(T0, runs_of([peer.write(T0, b"x")]), more=False, live=True, serial=1))
+    end.hear(Heads(T0, peer.heads(T0)))
+    assert end.all_said(Want) == []
+    end.commit()
+    assert end.all_said(Want) == [Want(T0, ())]
+
+
 def test_what_does_not_come_is_asked_for_again_ever_more_rarely() -> None:
     end, peer = listening()
     heads = (FeedHead(peer.device, peer.incarnation, 1, 4, b"h" * 32),)
