@@ -18,7 +18,7 @@ from aico_crdt import clock, ids
 from aico_crdt.config import Config
 from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, NotFound, WrongKey
 from aico_crdt.logs import logger
-from aico_crdt.store import forget, layout, receipts, rows, statements
+from aico_crdt.store import forget, layout, migrate, receipts, rows, statements
 from aico_crdt.store.directory import DIRECTORY, LOCAL, Directory, index_hash, storage_keys
 from aico_crdt.store.environment import Environment, Label, now_ms, read_label, translate_os
 from aico_crdt.store.kind import Kind, Row
@@ -126,6 +126,8 @@ class DocumentStore:
             by_name = {kind.name: kind for kind in kinds}
             if DIRECTORY not in by_name:
                 raise InvalidValue("A store needs a kind named 'directory'.")
+            if migrate.needed(label, environment, identity):
+                label, _ = migrate.migrate(label, environment, identity, clock_ms())
             lives = LifeKeys(directory / LIVES_FILE, storage_key, create=False)
             with environment.read() as transaction:
                 records = Records(transaction, checksum)
