@@ -121,6 +121,7 @@ class Taking:
         collection = self._collection(message.tag)
         collection.heads, collection.due = message.heads, True
         self._settle(message.tag, collection)
+        self.fetch_bodies()
 
     def _settle(self, tag: bytes, collection: _Collection) -> None:
         """Say what lacks, if it is time to."""
@@ -132,7 +133,6 @@ class Taking:
                 self._want(tag, collection, wants, manifest)
         if not collection.waiting:
             collection.heads = ()
-            self.fetch_bodies()
 
     def _want(self, tag: bytes, collection: _Collection, wants: Sequence[Place], manifest: bool) -> None:
         collection.due = False
@@ -282,6 +282,8 @@ class Taking:
         else:
             self._bodies_came(message)
         self._settle(tag, collection)
+        if not (isinstance(message, Entries) and message.live):  # a push makes no stubs
+            self.fetch_bodies()
 
     def _note_asks(self, collection: _Collection, asks: Iterable[Place]) -> None:
         for place in asks:
