@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -119,11 +119,12 @@ def _exported(store: Store, kinds: Sequence[str], include_local: bool) -> Iterat
         for row in rows:
             if row.stub or (row.space == LOCAL and not include_local):
                 continue
-            if _record_kind(row) == kind:
+            if record_kind(row) == kind:
                 yield _to_record(store, kind, row)
 
 
-def _record_kind(row: Row) -> str | None:
+def record_kind(row: Row) -> str | None:
+    """The kind of record a row is exported as; None for what is none (a register, a device's profile)."""
     if row.kind == "conversation":
         return "message" if "role" in row.fields else "conversation"
     if row.kind == EMOTION:
@@ -166,13 +167,13 @@ def import_(app: App, file: Path, in_json: bool) -> None:
     """
     app.kept = "Nothing was written yet."
     with app.open() as store:
-        source = _Source(file, store)
+        source = Source(file, lambda document_id: store.read("conversation", document_id) is not None)
         with output.progress("Checking") as told:
             total = source.check(told)
         tally = Tally(source.format, total)
         with output.progress("Importing", total) as told:
             for batch in source.batches():
-                _import_batch(store, batch, tally)
+                import_batch(store, batch, tally)
                 done = tally.imported.total() + tally.here + tally.forgotten
                 app.kept = f"{done:,} of {total:,} records are done and kept; import the file again for the rest."
                 told(done, total)
@@ -201,12 +202,13 @@ def import_(app: App, file: Path, in_json: bool) -> None:
             output.say(f"Left out: {count:,} {name.replace('_', ' ')}.")
 
 
-class _Source:
+class Source:
     """A file of records. Our own format is read twice, so its size does not matter; ChatGPT's is one JSON value."""
 
-    def __init__(self, path: Path, store: Store) -> None:
+    def __init__(self, path: Path, has_conversation: Callable[[str], bool]) -> None:
+        """`has_conversation` tells which ids a message may name that stand nowhere in the file above it."""
         self._path = path
-        self._store = store
+        self._has_conversation = has_conversation
         self._kept: list[imports.Record] = []
         self.left_out: Mapping[str, int] = {}
         with path.open("rb") as file:
@@ -223,7 +225,7 @@ class _Source:
         count = 0
         conversations: set[str] = set()
         for number, record in enumerate(self._records(), 1):
-            _check(self._store, number, record, conversations)
+            _check(self._has_conversation, number, record, conversations)
             count = number
             if number % BATCH == 0:
                 told(number, None)
@@ -256,7 +258,9 @@ class _Source:
             yield from imports.read_jsonl(imports.lines(file))
 
 
-def _check(store: Store, number: int, record: imports.Record, conversations: set[str]) -> None:
+def _check(
+    has_conversation: Callable[[str], bool], number: int, record: imports.Record, conversations: set[str]
+) -> None:
     where = f"Record {number}"
     known = _KNOWN.get(record.kind)
     if known is None:
@@ -274,7 +278,7 @@ def _check(store: Store, number: int, record: imports.Record, conversations: set
         conversations.add(record.id)
     if record.kind == "message":
         head = record.fields["conversation_id"]
-        if head not in conversations and store.read("conversation", head) is None:
+        if head not in conversations and not has_conversation(head):
             raise Malformed(
                 f"{where} is of a conversation that is neither above it nor in the store.",
                 "Export its conversation too.",
@@ -290,7 +294,8 @@ def _split(record: imports.Record) -> tuple[dict[str, Any], str]:
     return values, text
 
 
-def _import_batch(store: Store, batch: Sequence[imports.Record], tally: Tally) -> None:
+def import_batch(store: Store, batch: Sequence[imports.Record], tally: Tally) -> None:
+    """Write checked records with one commit; what is here, or was forgotten here, is passed over. Adds to `tally`."""
     named = [(record, _id_of(store, record)) for record in batch]
     standing = _standing(store, named)
     fresh = []
