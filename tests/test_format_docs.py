@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aico_crdt.store import lives, membership, verify
+from aico_crdt.store import backup, lives, membership, verify
 from aico_crdt.store.environment import Label
 from aico_crdt.store.workspace import BORN, CHANGED, FETCHED, FORGOTTEN
 
@@ -135,7 +135,7 @@ def test_version_numbers_are_as_documented() -> None:
 
 
 def test_magics_and_words_are_as_documented() -> None:
-    assert lives.MAGIC == b"aico-lives" + bytes(5) + b"\x01"
+    assert b"aico-lives" + bytes(5) + b"\x01" == lives.MAGIC
     assert "`aico-lives` 00 00 00 00 00 01" in TEXT
     assert f'["{membership.ADMISSION}", {membership.VERSION}, family 16, device 32, admitter 32, keys' in TEXT
     assert f"{lives.CHUNK_SLOTS:,} at a time" in TEXT
@@ -148,6 +148,12 @@ def test_the_label_is_as_documented(tmp_path: Path) -> None:
     described = re.search(r"\*\*STORE\*\* is one line of JSON: (.*?)\. A", TEXT, re.DOTALL)
     assert described is not None
     assert re.findall(r"`([a-z_]+)`", described[1]) == written
+
+
+def test_a_backup_says_of_itself_what_is_documented() -> None:
+    described = re.search(r"`BACKUP` holds (.*?)\. A restored", TEXT, re.DOTALL)
+    assert described is not None
+    assert re.findall(r"`([a-z_]+)`", described[1]) == list(backup.Backup.__annotations__)
 
 
 def test_there_is_one_golden_entry_and_no_second_page_of_entries() -> None:
