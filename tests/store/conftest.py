@@ -14,6 +14,7 @@ import pytest
 
 from aico_crdt.config import Config
 from aico_crdt.crdt import Slot, record
+from aico_crdt.feed.exchange import Place
 from aico_crdt.store import DocumentStore, Folded, IndexKey, Kind, StoreReplica, Version, membership
 from aico_crdt.store.ingest import Outcome
 from aico_crdt.trust import Identity
@@ -166,9 +167,7 @@ def family(fast_path: Path, kinds: list[Kind], clock: Clock) -> Iterator[Familie
     families.close()
 
 
-def send(
-    giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max_bytes: int = 1 << 30
-) -> list[Outcome]:
+def send(giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max_bytes: int = 1 << 30) -> list[Outcome]:
     """What `taker` lacks of `giver`, collection by collection, and the taker's receipt back. One report each.
 
     Where the giver no longer holds the entries, a manifest goes first and, with `bodies`, every body it leaves open.
@@ -184,6 +183,10 @@ def send(
             assert raw is not None, "the giver may not sign manifests"
             target.ingest_manifest(tag, raw, giver.device)
             have = {(h.device, h.incarnation): h.seq for h in target.heads(tag)}
+        for head in source.heads(tag):
+            here = target.hash_at(tag, Place(head.device, head.incarnation, head.seq))
+            if here is not None and here != head.hash:  # a fork: its beginning lies somewhere below
+                have[head.device, head.incarnation] = 0
         for gap in target.gaps(tag):
             have[gap.device, gap.incarnation] = min(have[gap.device, gap.incarnation], gap.seq - 1)
         wants = [(h.device, h.incarnation, have.get((h.device, h.incarnation), 0) + 1) for h in source.heads(tag)]
@@ -192,6 +195,13 @@ def send(
             runs, cursor = source.read_entries(tag, wants, max_bytes, cursor)
             if runs:
                 reports.append(target.deliver(tag, runs, giver.device))
+                if (
+                    reports[-1].ask
+                    and cursor is None
+                    and any(seq < have.get((d, i), 0) for d, i, seq in reports[-1].ask)
+                ):
+                    have |= {(d, i): seq - 1 for d, i, seq in reports[-1].ask}
+                    wants, cursor = [*reports[-1].ask], 0
         while bodies and (wanted := target.stubs(tag, 1000)):
             if not target.ingest_bodies(tag, source.bodies(tag, wanted, 1 << 22), giver.device).applied:
                 break
