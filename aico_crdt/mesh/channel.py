@@ -156,6 +156,10 @@ class Channel:
             self._put(frame.encode_token(Kind.PING, self._ping))
         return False
 
+    def excuse(self, late_ms: float) -> None:
+        """This process stood still for so long: a silence during that time says nothing of the peer."""
+        self.last_heard_ms += late_ms
+
     def _greeted(self, hello: frame.Hello) -> Signal:
         if self.greeted:
             raise Malformed("A second hello on one connection.")

@@ -480,7 +480,10 @@ class Links:
 
     def _tick(self) -> None:
         now_ms = self._now_ms()
+        late_ms = now_ms - 1000 * self._timer.when()
         for line in list(self._by_transport.values()):
+            if late_ms > 1000 * self._tick_s:
+                line.channel.excuse(late_ms)
             greeting = not line.channel.greeted and now_ms - line.channel.last_heard_ms
             if greeting and greeting > self._config.handshake_timeout_ms:
                 self._close(line, "no hello")

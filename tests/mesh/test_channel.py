@@ -133,6 +133,14 @@ def test_silence_is_asked_about_and_then_noticed() -> None:
     assert wire.left.is_silent(interval + 5 + timeout)
 
 
+def test_a_silence_while_this_process_stood_still_does_not_count() -> None:
+    wire = Wire()
+    wire.open()
+    wire.left.excuse(60_000)
+    assert not wire.left.is_silent(60_000)
+    assert wire.left.is_silent(60_000 + CONFIG.heartbeat_timeout_ms)
+
+
 def test_fault_32_a_damaged_frame_raises_and_yields_nothing() -> None:
     frames = []
     wire = Wire()

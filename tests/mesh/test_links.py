@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -250,6 +251,22 @@ async def test_the_key_is_checked_on_every_message(mesh: Make, raw: Callable[...
     assert a.events[-1] == ("down", identity(2).device)
 
 
+async def test_the_key_of_a_dialed_peer_is_checked_on_every_message_too(mesh: Make) -> None:
+    a, b = mesh(1, set()), mesh(2)
+    b.members.add(identity(1).device)
+    await b.start()
+    a.members.add(b.device)
+    await a.start(b.as_peer())
+    await a.linked(b)
+    await b.linked(a)
+    assert b.send(a, b"one")
+    await until(lambda: a.messages == [b"one"])
+    a.members.discard(b.device)
+    assert b.send(a, b"two")
+    await until(lambda: a.events[-1][0] == "down")
+    assert a.messages == [b"one"]
+
+
 async def test_who_is_admitted_later_is_let_in_by_a_later_attempt(mesh: Make) -> None:
     a, b = mesh(1, set()), mesh(2)
     await a.start()
@@ -407,6 +424,38 @@ async def test_fault_16_a_peer_that_never_answers_is_dialed_ever_more_seldom(mes
         assert not status.connected
         assert status.last_reason
         assert a.events == []
+
+
+async def test_fault_16_a_peer_that_never_greets_is_given_up(mesh: Make) -> None:
+    """The CURVE handshake is done, and then nobody speaks."""
+    a = mesh(1)
+    other = identity(2)
+    a.members.add(other.device)
+    context = zmq.Context()
+    mute = context.socket(zmq.ROUTER)
+    mute.linger = 0
+    mute.curve_server = True
+    mute.curve_publickey, mute.curve_secretkey = other.curve_public_z85.encode(), other.curve_secret_z85.encode()
+    port = mute.bind_to_random_port("tcp://127.0.0.1")
+    try:
+        await a.start(Peer(other.device, endpoints=(f"tcp://127.0.0.1:{port}",)), handshake_timeout_ms=150)
+        await until(lambda: "time for a handshake" in a.links.status()[0].last_reason)
+        assert a.events == []
+    finally:
+        await a.links.stop()
+        mute.close()
+        await asyncio.to_thread(context.term)
+
+
+async def test_a_loop_that_was_held_up_does_not_blame_its_peers(mesh: Make) -> None:
+    beats = {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 300}
+    a, b = mesh(1, **beats), mesh(2, **beats)
+    await a.start()
+    await b.start(a.as_peer())
+    await a.linked(b)
+    time.sleep(0.5)
+    await asyncio.sleep(0.15)
+    assert [kind for kind, _ in a.events + b.events] == ["up", "up"]
 
 
 async def test_one_side_that_can_dial_is_enough(mesh: Make) -> None:

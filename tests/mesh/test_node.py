@@ -18,6 +18,7 @@ from aico_crdt.companion import KINDS, Store
 from aico_crdt.config import Config
 from aico_crdt.errors import DiskFull
 from aico_crdt.mesh import Node, Peer
+from aico_crdt.mesh import node as node_module
 from aico_crdt.store import StoreReplica, membership
 from aico_crdt.sync.replica import IngestReport
 from tests.mesh.support import identity, until
@@ -132,8 +133,22 @@ async def test_messages_of_many_chunks_cross(family: Family) -> None:
     await until(lambda: set(memories(b).values()) == texts)
 
 
-async def test_another_process_of_the_device_writes(family: Family) -> None:
+async def test_a_commit_of_this_process_is_pushed_at_once(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_module, "TICK_S", 60)
+    monkeypatch.setattr(node_module, "RING_S", 60)
+    a, b = family.store(1), family.store(2)
+    hub = await family.node(a)
+    await family.node(b, hub)
+    await until(lambda: equal([a, b]) and connected(hub, b.device))
+    await hub.quiet(5)
+    for text in ("from the loop", "from a thread"):
+        memory_id = a.memories.add(text) if "loop" in text else await asyncio.to_thread(a.memories.add, text)
+        await until(lambda memory_id=memory_id: memory_id in memories(b))
+
+
+async def test_another_process_of_the_device_writes(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commit is not told to this node's store, only rung for on the bell."""
+    monkeypatch.setattr(node_module, "TICK_S", 60)
     a, b = family.store(1), family.store(2)
     hub = await family.node(a)
     await family.node(b, hub)
