@@ -46,10 +46,14 @@ class Replica(Protocol):
         """Whether `peer` may have this collection *now*: asked before every message that carries some of it."""
 
     def digest(self, tag: bytes) -> bytes:
-        """16 bytes, equal on two replicas exactly if their heads are: `digest_of` the heads."""
+        """16 bytes, equal on two replicas exactly if their heads are and neither has gaps: `digest_of` heads and
+        gaps."""
 
     def heads(self, tag: bytes) -> Sequence[FeedHead]:
         """The newest applied entry of every feed, sorted."""
+
+    def gaps(self, tag: bytes) -> Sequence[Place]:
+        """Applied entries of which an item is lacking that no forget explains, sorted: every peer is asked once."""
 
     def hash_at(self, tag: bytes, place: Place) -> bytes | None:
         """The header hash of the entry in force at `place`; None where it is not held any more, or never was."""

@@ -84,6 +84,7 @@ class Taking:
         self._serials: deque[int] = deque(maxlen=RECENT_SERIALS)
         self._tries: dict[_Try, tuple[int, int]] = {}
         self._forks: set[tuple[bytes, bytes, bytes]] = set()
+        self._gaps: set[tuple[bytes, Place]] = set()
         self._bodies_asked: tuple[bytes, tuple[bytes, ...]] | None = None
         self._bodies_ms = 0
         self._refused: dict[bytes, set[bytes]] = {}
@@ -161,7 +162,22 @@ class Taking:
                 wants.setdefault(feed, Place(*feed, start))
             self._watch_own_feed(tag, head)
         allowed = [place for place in wants.values() if self._may_try((tag, *place))]
+        for gap in self._open_gaps(tag, collection):
+            if all(place[:2] != gap[:2] or place.seq > gap.seq for place in allowed):
+                allowed = [place for place in allowed if place[:2] != gap[:2]] + [gap]
         return allowed, manifest and self._may_try((tag, *NO_PLACE))
+
+    def _open_gaps(self, tag: bytes, collection: _Collection) -> list[Place]:
+        """Gaps that the peer might fill, each asked for once in a session: a feed is read from there to its end."""
+        heads = {(head.device, head.incarnation): head for head in collection.heads}
+        found = []
+        for gap in self._exchange.replica.gaps(tag):
+            head = heads.get(gap[:2])
+            fits = head is not None and head.floor <= gap.seq <= head.seq
+            if fits and (tag, gap) not in self._gaps and len(self._gaps) < MAX_FEEDS:
+                self._gaps.add((tag, gap))
+                found.append(gap)
+        return found
 
     def _is_fork(self, tag: bytes, head: FeedHead, own: FeedHead | None) -> bool:
         """Whether the feeds differ at the peer's head; said once in a session, the store sorts it out."""

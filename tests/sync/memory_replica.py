@@ -167,6 +167,9 @@ class MemoryReplica:
             if feed.seq
         )
 
+    def gaps(self, name: bytes) -> Sequence[Place]:
+        return ()
+
     def hash_at(self, name: bytes, place: Place) -> bytes | None:
         feed = self.content[name].feeds.get(place[:2])
         entry = feed.entries.get(place.seq) if feed else None

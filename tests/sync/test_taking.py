@@ -103,6 +103,24 @@ def test_a_peer_that_holds_more_of_our_own_feed_is_told() -> None:
     assert end.all_said(Want)[0].wants == (Place(end.replica.device, end.replica.incarnation, 2),)
 
 
+def test_a_gap_is_asked_for_once_of_who_still_holds_that_entry() -> None:
+    own, other = MemoryReplica(1, (T0, T1)), MemoryReplica(2, (T0, T1))
+    own.ingest(T0, runs_of([other.write(T0, b"x") for _ in range(4)]))
+    gaps = [Place(other.device, other.incarnation, seq) for seq in (2, 3)]
+    own.gaps = lambda name: gaps if name == T0 else ()  # type: ignore[method-assign]
+    end, _ = listening(own)
+    head = own.heads(T0)[0]
+    end.hear(Heads(T0, (head._replace(floor=4),)))
+    end.hear(Heads(T0, (head._replace(seq=1, hash=own.hash_at(T0, Place(*head[:2], 1)) or b""),)))
+    assert {want.wants for want in end.all_said(Want)} == {()}
+    other.write(T0, b"new")
+    end.hear(Heads(T0, other.heads(T0)))
+    assert end.all_said(Want)[-1].wants == (gaps[0],), "from the first gap on, which brings the rest"
+    end.hear(Entries(T0, (), more=False, live=False, serial=1))
+    end.hear(Heads(T0, own.heads(T0)))
+    assert end.all_said(Want)[-1].wants == ()
+
+
 def test_heads_during_a_stream_are_answered_at_its_end() -> None:
     end, peer = listening()
     entries = [peer.write(T0, b"x") for _ in range(4)]
