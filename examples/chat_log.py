@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 
 import aico_crdt
 
@@ -19,7 +19,7 @@ def main() -> None:
         if len(sys.argv) > 1:
             store.conversations.say(talk, "user", " ".join(sys.argv[1:]))
         for message in store.conversations.messages(talk):
-            when = datetime.fromtimestamp(message["timestamp"] / 1000)
+            when = datetime.fromtimestamp(message["timestamp"] / 1000, UTC).astimezone()
             print(f"{when:%d %b %H:%M}  {message['interaction_device']}: {message['text']}")
 
 

@@ -24,7 +24,8 @@ def main() -> None:
             for change in changes:
                 if change.id == "user":
                     state = store.emotions.state("user")
-                    print(f"{state.primary} (valence {state.valence:+.2f}, agreement {state.agreement:.0%})", flush=True)
+                    agreed = f"agreement {state.agreement:.0%}"
+                    print(f"{state.primary} (valence {state.valence:+.2f}, {agreed})", flush=True)
 
 
 if __name__ == "__main__":
