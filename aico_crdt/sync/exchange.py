@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aico_crdt.config import Config
 from aico_crdt.sync.effect import Acknowledge, Effect, Send, Tell
-from aico_crdt.sync.message import MAX_COLLECTIONS, MAX_FEEDS, Heads, Hello, Message, encode
+from aico_crdt.sync.message import MAX_COLLECTIONS, MAX_FEEDS, Ack, Heads, HeldHead, Hello, Message, encode
 from aico_crdt.sync.replica import FeedHead, Place, Replica
 
 
@@ -62,11 +62,18 @@ class Exchange:
         self._told_erased[tag] = erased = tuple(self.replica.erased(tag))[:MAX_FEEDS]
         return erased
 
-    def erased_news(self, tag: bytes) -> tuple[Place, ...]:
-        """The own erasures if they are not what the peer was told last, else nothing."""
+    def tell_erased(self, tag: bytes) -> None:
+        """Say what was erased here, unless the peer knows: with the heads, without which it means nothing."""
         before = self._told_erased.get(tag, ())
-        now = self.erased(tag)
-        return now if now != before else ()
+        erased = self.erased(tag)
+        if erased != before:
+            self.say(Ack(tag, _held(self.heads(tag)), erased, 0))
+
+    def acknowledge(self, tag: bytes, heads: Sequence[FeedHead], serial: int) -> None:
+        """Say that these heads are durable, with what was erased in those feeds."""
+        feeds = {(head.device, head.incarnation) for head in heads}
+        erased = tuple(place for place in self.replica.erased(tag) if place[:2] in feeds) if feeds else ()
+        self.say(Ack(tag, _held(heads[:MAX_FEEDS]), erased[:MAX_FEEDS], serial))
 
     def say(self, message: Message) -> None:
         """Send what takes no room in the window. Heads travel behind the entries that they describe: ahead of them,
@@ -85,3 +92,7 @@ class Exchange:
     ) -> None:
         if heads or erased:
             self.effects.append(Acknowledge(tag, heads, erased))
+
+
+def _held(heads: Sequence[FeedHead]) -> tuple[HeldHead, ...]:
+    return tuple(HeldHead(head.device, head.incarnation, head.seq, head.hash) for head in heads)

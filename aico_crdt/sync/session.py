@@ -308,9 +308,7 @@ class Session:
         self._schedule_round()
         exchange.say(Digests(exchange.digests(), self._link_names()))
         for tag in exchange.shared():
-            erased = exchange.erased_news(tag)
-            if erased:
-                exchange.say(Ack(tag, (), erased, 0))
+            exchange.tell_erased(tag)
         self._taking.fetch_bodies()
 
     def _schedule_round(self) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from aico_crdt.errors import InvalidValue, TooLarge
 from aico_crdt.sync.effect import Delivery, Ingest, IngestBodies, IngestManifest
 from aico_crdt.sync.exchange import Exchange
-from aico_crdt.sync.message import MAX_FEEDS, Ack, Bodies, Entries, Heads, HeldHead, Manifest, Want, WantBodies
+from aico_crdt.sync.message import MAX_FEEDS, Ack, Bodies, Entries, Heads, Manifest, Want, WantBodies
 from aico_crdt.sync.replica import FeedHead, IngestReport, Place
 
 STALL_MS: Final = 15_000
@@ -286,9 +286,7 @@ class Taking:
         self._running = None
         self._queued_bytes -= queued.size
         collection.queued -= 1
-        held = tuple(HeldHead(head.device, head.incarnation, head.seq, head.hash) for head in report.heads)
-        erased = exchange.erased_news(tag) if exchange.may_mention(tag) else ()
-        exchange.say(Ack(tag, held[:MAX_FEEDS], erased, message.serial))
+        exchange.acknowledge(tag, report.heads if exchange.may_mention(tag) else (), message.serial)
         self._note_asks(collection, report.ask)
         if isinstance(message, Entries):
             if not message.live and not message.more:

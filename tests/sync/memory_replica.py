@@ -245,8 +245,10 @@ class MemoryReplica:
         notes = self.notes.setdefault((peer, effect.tag), {})
         for device, incarnation, seq, digest in effect.heads:
             notes[device, incarnation] = (seq, digest)
-        if effect.erased:
-            self.erased_notes[peer, effect.tag] = tuple(effect.erased)
+        named = {head[:2] for head in effect.heads}
+        erased = tuple(place for place in effect.erased if place[:2] in named)  # of no known head it says nothing
+        if erased:
+            self.erased_notes[peer, effect.tag] = erased
 
     def ingest(self, name: bytes, runs: Sequence[Sequence[bytes]]) -> IngestReport:
         collection = self.content[name]

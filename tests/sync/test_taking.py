@@ -201,6 +201,15 @@ def test_nothing_is_acknowledged_before_it_is_durable_and_everything_after() -> 
     assert (last.serial, last.heads[0].seq, last.heads[0].hash) == (2, 2, head.hash)
 
 
+def test_after_a_withdrawal_an_acknowledgement_names_no_heads() -> None:
+    end, peer = listening()
+    end.disk_is_slow = True
+    end.hear(stream(peer, T0, [peer.write(T0, b"x")], 1))
+    end.replica.shares = {}
+    end.commit()
+    assert end.all_said(Ack) == [Ack(T0, (), (), 1)]
+
+
 def test_a_crash_before_the_commit_is_never_acknowledged_and_costs_nothing() -> None:
     end, peer = listening()
     end.disk_is_slow = True
@@ -384,4 +393,13 @@ def test_erasures_are_told_with_heads_and_acknowledgements_and_when_they_change(
     pair.forget_what_was_said()
     pair.wait(3 * CONFIG.digest_interval_ms)
     assert a.erased_notes[b.device, T0] == (Place(a.device, a.incarnation, 7),)
-    assert len(pair.b.all_said(Ack)) == 1
+    assert len(pair.b.all_said(Ack)) == 1, "once, however many rounds"
+
+
+def test_an_acknowledgement_tells_what_was_erased_in_the_feeds_it_names() -> None:
+    end, peer = listening()
+    other = Place(end.replica.device, end.replica.incarnation, 1)
+    mine = Place(peer.device, peer.incarnation, 1)
+    end.replica.content[T0].erased = (other, mine)
+    end.hear(stream(peer, T0, [peer.write(T0, b"x")], 1))
+    assert end.all_said(Ack)[0].erased == (mine,)
