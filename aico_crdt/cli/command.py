@@ -16,8 +16,7 @@ import click
 
 from aico_crdt.cli import opening, output
 from aico_crdt.cli.opening import App
-from aico_crdt.errors import AicoError
-from aico_crdt.store.environment import translate_os
+from aico_crdt.errors import AicoError, MachineError, PeerError
 
 INTERRUPTED: Final = 130
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -28,17 +27,26 @@ class Failure(click.ClickException):
 
     exit_code = 1
 
-    def __init__(self, error: AicoError, verbosity: int) -> None:
+    def __init__(self, error: AicoError, context: click.Context) -> None:
         super().__init__(str(error))
         self.error = error
-        self.verbosity = verbosity
+        self.verbosity = context.ensure_object(App).verbosity
+        self.cure = error.cure or _cure(error)
 
     def show(self, file: IO[Any] | None = None) -> None:
         if self.verbosity >= 2:
             click.echo("".join(traceback.format_exception(self.error)), err=True, nl=False)
         click.echo(f"Error: {output.clean(self.error.what)}", err=True)
-        if self.error.cure:
-            click.echo(output.clean(self.error.cure), err=True)
+        click.echo(output.clean(self.cure), err=True)
+
+
+def _cure(error: AicoError) -> str:
+    """What to do about an error that arose too deep down to know."""
+    if isinstance(error, PeerError):
+        return "Nothing was changed. Have what was sent or carried here made and copied again."
+    if isinstance(error, MachineError):
+        return "Nothing was changed. `aico-crdt verify` tells whether the store is sound."
+    return "Correct it and try again; --help tells what the command takes."
 
 
 def _take(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -104,7 +112,7 @@ def guard(context: click.Context, run: Callable[[], Any]) -> Any:
         sys.stdout.flush()
         return result
     except AicoError as error:
-        raise Failure(error, app.verbosity) from error
+        raise Failure(error, context) from error
     except KeyboardInterrupt:
         click.echo(f"Interrupted. {app.kept}", err=True)
         context.exit(INTERRUPTED)
@@ -113,5 +121,7 @@ def guard(context: click.Context, run: Callable[[], Any]) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         context.exit(0)
     except OSError as error:
+        from aico_crdt.store.environment import translate_os
+
         path = Path(str(error.filename)) if error.filename is not None else app.store_path
-        raise Failure(translate_os(error, path), app.verbosity) from error
+        raise Failure(translate_os(error, path), context) from error

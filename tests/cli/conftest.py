@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from aico_crdt import logs
 from tests.cli.support import MONTH, Device, Devices, write_lines
+
+
+@pytest.fixture(autouse=True)
+def quiet_logging() -> Iterator[None]:
+    """A command sends the log to its stderr, which a test's runner closes."""
+    yield
+    root = logging.getLogger("aico_crdt")
+    for handler in [found for found in root.handlers if isinstance(found.formatter, logs.ContentFree)]:
+        root.removeHandler(handler)
+    root.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

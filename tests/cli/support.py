@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner, Result
 
@@ -40,28 +40,23 @@ class Device:
         return CliRunner().invoke(cli, arguments, env=self.environment, input=input, catch_exceptions=False)
 
     def fails(self, *words: object) -> str:
-        """stderr of a command that ends with a typed error: at most three lines, no traceback."""
+        """The error a command ends with."""
         result = self.run(*words)
         assert result.exit_code == 1, f"{words}: {result.exit_code}\n{result.output}"
-        assert result.stderr.startswith("Error: "), result.stderr
-        assert "Traceback" not in result.stderr
-        assert 2 <= len(result.stderr.splitlines()) <= 3, result.stderr
-        return result.stderr
+        return error_of(result.stderr)
 
     def json(self, *words: object, code: int = 0) -> Any:
         return json.loads(self(*words, "--json", code=code))
 
-    def process(self, *words: object, **more: Any) -> subprocess.Popen[str]:
-        """The command as a process of its own, its output piped."""
+    def process(self, *words: object, stdout: int | IO[str] = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
+        """The command as a process of its own, its output piped unless it goes elsewhere."""
         program = "from aico_crdt.cli.main import main; main()"
-        environment = {**os.environ, **self.environment, **more.pop("env", {}), "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             [sys.executable, "-c", program, *map(str, words)],
-            env=environment,
-            stdout=subprocess.PIPE,
+            env={**os.environ, **self.environment, **env, "PYTHONPATH": str(ROOT)},
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
-            **more,
         )
 
     @contextmanager
@@ -81,6 +76,17 @@ class Device:
 
 
 Devices = Callable[[str], Device]
+
+
+def error_of(stderr: str) -> str:
+    """The error at the end of stderr, after any warnings: what happened, what to do, and no traceback."""
+    _, error, after = stderr.partition("Error: ")
+    assert error, stderr
+    assert "Traceback" not in stderr
+    what, cure = after.splitlines()
+    assert what
+    assert cure
+    return error + after
 
 
 def write_lines(path: Path, records: Sequence[dict[str, Any]], **header: Any) -> Path:

@@ -64,9 +64,7 @@ def test_sets_show_what_was_added_and_removed(laptop: Device) -> None:
     assert sorted(map(str, values)) == ["+c", "-a", "['a', 'b']"]
 
 
-def test_a_signature_that_does_not_hold_is_told(
-    conflict: str, laptop: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signature_that_does_not_hold_is_told(conflict: str, laptop: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     real = replica.read_wire_entry
 
     def forged(*arguments: object) -> Entry:
