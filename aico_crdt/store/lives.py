@@ -31,7 +31,10 @@ class LifeKeys:
 
     def __init__(self, path: Path, storage_key: bytes, *, create: bool) -> None:
         flags = os.O_RDWR | (os.O_CREAT if create else 0) | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o600)
+        try:
+            self._file = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            raise Damaged("The life key file is missing.", "Restore it from a backup.") from None
         self._storage_key = storage_key
         self._lock = threading.Lock()
         self._map: mmap.mmap | None = None

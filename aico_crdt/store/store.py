@@ -553,7 +553,10 @@ class DocumentStore:
             owed = forget.due(records, self._clock_ms() if at_ms is None else at_ms)
         if not owed:
             return 0
-        self._core.lives.destroy([slot for _, _, _, _, slot in owed])
+        try:
+            self._core.lives.destroy([slot for _, _, _, _, slot in owed])
+        except OSError as error:
+            raise translate_os(error, self.path) from error
         with self._write(reserve=True) as workspace:
             numbers = {c.number: c for c in workspace.core.directory.collections.values()}
             forget.settle_erasures(workspace, owed, numbers)

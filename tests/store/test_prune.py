@@ -33,11 +33,11 @@ def noise_of(size: int, seed: int) -> str:
     return base64.b64encode(random.Random(seed).randbytes(size)).decode()
 
 
-def fill(store: DocumentStore) -> int:
+def fill(store: DocumentStore, name: str = "fill") -> int:
     """Write until the map is full; how many writes that took."""
     for count in range(10_000):
         try:
-            store.create("memory", {"content": noise_of(75_000, count), "t": count}, id=f"fill{count}")
+            store.create("memory", {"content": noise_of(75_000, count), "t": count}, id=f"{name}{count}")
         except MapFull:
             return count
     raise AssertionError("the map never filled")
