@@ -16,10 +16,10 @@ PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.tx
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench soak clean $(VENV)
+.PHONY: help demo test lint bench bench-peers soak clean $(VENV)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## three devices part, write, meet again (ARGS="--input FILE" for your own export)
 	@$(BIN)/aico-crdt demo $(ARGS)
@@ -35,6 +35,9 @@ lint: $(DEV) ## ruff, strict types, import direction, house rules
 
 bench: $(DEV) ## measure, and write bench/results.json (ARGS="NAME --quick")
 	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: ## what bench compares with and pip does not bring (Node.js packages, pinned)
+	cd bench/peers && npm install --no-audit --no-fund
 
 soak: $(DEV) ## run for long, under faults
 	$(BIN)/python -m bench.soak $(ARGS)

@@ -1,0 +1,77 @@
+"""Receiving: entries of a peer, checked, applied and on the disk, without a network."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+from aico_crdt.companion import Store
+from aico_crdt.store import StoreReplica
+from aico_crdt.sync import Run
+from bench import stores
+from bench.measure import Bench, Result, spread
+
+WINDOW_BYTES = 1 << 20
+"""What a session has under way at most (Config.window_bytes), hence what is received with one commit."""
+Batch = tuple[bytes, list[Run]]
+
+
+def ingest(bench: Bench) -> Result:
+    """One-item entries in the runs a session would get, every check made; the commit's sync included."""
+    entries, rounds = bench.size(20_000, 1000), bench.size(3, 2)
+    rates = []
+    with bench.directory() as place, stores.fresh(place, max_items=1) as giver:
+        paths = [place / f"taker {number}" for number in range(rounds)]
+        for number, path in enumerate(paths):
+            stores.join_family(giver, path, 2 + number)
+        stores.in_groups(giver, [stores.begin(giver, number) for number in range(0, entries, 500)])
+        before, started = _heads(giver), _batches(giver, {})
+        stores.in_groups(giver, [stores.say(giver, number) for number in range(entries)])
+        batches = _batches(giver, before)
+        for number, path in enumerate(paths):
+            with stores.open_store(path, 2 + number) as taker:
+                _take(taker, started, giver.device)
+                begin = time.perf_counter()
+                applied = _take(taker, batches, giver.device)
+                rates.append(applied / (time.perf_counter() - begin))
+                assert applied == entries
+    size = f"{entries} entries of one message, {WINDOW_BYTES >> 20} MiB a commit"
+    return Result("ingest", median(rates), "entries/s", "higher", {}, spread(rates), size)
+
+
+Heads = dict[tuple[bytes, bytes, bytes], int]
+
+
+def _heads(store: Store) -> Heads:
+    return {(tag, head[0], head[1]): head[2] for tag, heads in store.heads().items() for head in heads}
+
+
+def _batches(giver: Store, after: Heads) -> list[Batch]:
+    """What `giver` has beyond `after`, cut as a session would."""
+    replica = StoreReplica(giver)
+    found = []
+    for tag, collection in giver.directory.collections.items():
+        if collection.space == "local":
+            continue
+        wants = [
+            (head.device, head.incarnation, after.get((tag, head.device, head.incarnation), 0) + 1)
+            for head in replica.heads(tag)
+        ]
+        cursor: int | None = 0
+        while cursor is not None:
+            runs, cursor = replica.read_entries(tag, wants, WINDOW_BYTES, cursor)
+            if runs:
+                found.append((tag, runs))
+    return found
+
+
+def _take(taker: Store, batches: list[Batch], source: bytes) -> int:
+    """Returns how many entries were applied."""
+    replica = StoreReplica(taker)
+    applied = 0
+    for tag, runs in batches:
+        report = replica.ingest(tag, runs, source)
+        assert not report.rejected
+        assert not report.held
+        applied += report.applied
+    return applied
