@@ -131,6 +131,7 @@ MEMORY: Final[Mapping[str, Field]] = {
     "superseded_by": Field(_ID),
     "source_conversation_id": Field(_ID),
     "source_message_id": Field(_ID),
+    "device_id": Field(_LINE),
     "created_at": Field(time, True),
     "updated_at": Field(time, True),
     "metadata": Field(mapping),

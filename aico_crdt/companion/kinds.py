@@ -23,7 +23,7 @@ from aico_crdt.store import Folded, IndexKey, Version
 
 
 def latest(field: str, slots: Sequence[Slot], births: Sequence[Slot]) -> Field | None:
-    """The fold of a time that every edit moves: the last writer's, and never a conflict to settle."""
+    """The fold of what every edit or birth sets anew: the last writer's, and never a conflict to settle."""
     found = register()(field, slots, births)
     return None if found is None else Field(found.value)
 
@@ -47,7 +47,7 @@ class RecordKind:
     by: Mapping[str, str] = _default(default_factory=dict)
 
     def fold(self, document: str, slots: Sequence[Slot], text: str) -> Folded:
-        folds: dict[str, Fold] = {"tags": union, "updated_at": latest}
+        folds: dict[str, Fold] = {"tags": union, "updated_at": latest, "device_id": latest}
         found = record(slots, folds, register())
         conflicts = {
             name: tuple(Version(c.writer, c.hlc, c.value) for c in seen.conflict)
@@ -120,7 +120,7 @@ KINDS: Final = (
         "memory",
         derived=True,
         times=("updated_at", "created_at"),
-        by={"key": "key", "tag": "tags", "about": "about", "namespace": "namespace"},
+        by={"key": "key", "tag": "tags", "about": "about", "namespace": "namespace", "device": "device_id"},
     ),
 )
 """In sync order: the family first, then what costs little, then what is recent talk."""

@@ -45,7 +45,7 @@ class Memories:
             InvalidValue: an unknown field or a value out of range.
         """
         now = self._store.now_ms()
-        values = {"created_at": now, **values, "content": content}
+        values = {"created_at": now, "device_id": self._store.device_label, **values, "content": content}
         values.setdefault("updated_at", values["created_at"])
         checked = fields.check("memory", fields.MEMORY, values, whole=True)
         space = space_for(checked)
@@ -82,10 +82,11 @@ class Memories:
         tag: str | None = None,
         about: str | None = None,
         namespace: str | None = None,
+        device: str | None = None,
         limit: int = 100,
     ) -> list[Row]:
         """Memories by at most one index and any further filters, latest first."""
-        wanted = {"key": key, "tag": tag, "about": about, "namespace": namespace}
+        wanted = {"key": key, "tag": tag, "about": about, "namespace": namespace, "device": device}
         given = {name: value for name, value in wanted.items() if value is not None}
         if not given:
             return self._store.query(KIND, "time", limit=limit, newest_first=True)
@@ -99,4 +100,6 @@ class Memories:
 
 
 def _has(row: Row, name: str, wanted: str) -> bool:
-    return wanted in row.get("tags", ()) if name == "tag" else row.get(name) == wanted
+    if name == "tag":
+        return wanted in row.get("tags", ())
+    return bool(row.get("device_id" if name == "device" else name) == wanted)
