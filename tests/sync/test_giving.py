@@ -278,6 +278,15 @@ def test_a_flood_of_questions_is_bounded() -> None:
     assert len(end.session._giving._nowhere) <= 64
 
 
+def test_feeds_there_are_not_are_not_looked_for() -> None:
+    pair = fresh().open().run()
+    pair.a.replica.write(T0, b"x")
+    pair.a.replica.read_entries = lambda *asked: pytest.fail("asked the store")  # type: ignore[method-assign]
+    pair.a.forget_what_was_said()
+    pair.a.hear(Want(T0, tuple(Place(bytes([number]) * 32, b"I" * 8, 1) for number in range(100))))
+    assert [(message.runs, message.more) for message in pair.a.all_said(Entries)] == [((), False)]
+
+
 def test_digests_that_agree_end_an_offer_that_was_lost() -> None:
     pair = fresh()
     pair.open().run()

@@ -269,10 +269,12 @@ def test_a_session_is_quiet_when_it_waits_for_nothing() -> None:
     assert not pair.a.session.is_quiet
     pair.run()
     assert pair.a.session.is_quiet
-    pair.a.hear(Heads(T0, (FeedHead(b"?" * 32, b"?" * 8, 1, 4, b"h" * 32),)))
-    assert not pair.a.session.is_quiet
-    pair.run()
-    assert pair.a.session.is_quiet
+    behind = Heads(T0, (*pair.a.replica.heads(T0), FeedHead(b"?" * 32, b"?" * 8, 1, 4, b"h" * 32)))
+    for message in (behind, Heads(T0, ())):  # something to ask for; something to offer
+        pair.a.hear(message)
+        assert not pair.a.session.is_quiet
+        pair.run()
+        assert pair.a.session.is_quiet
 
 
 # What it costs
@@ -292,9 +294,12 @@ def test_a_reconnect_with_nothing_new_costs_no_more_than_two_kilobytes() -> None
 
 def test_a_quiet_link_exchanges_digests_and_nothing_else() -> None:
     pair = opened()
+    pair.a.replica.write(T0, b"x")
+    pair.wait(2 * CONFIG.digest_interval_ms)
     pair.forget_what_was_said()
     pair.wait(10 * CONFIG.digest_interval_ms)
     assert {type(message) for message in pair.a.said + pair.b.said} == {Digests}
+    assert {type(effect) for effect in pair.a.effects} == {Send}, "and nothing is noted anew"
     assert 8 <= len(pair.a.said) <= 14
 
 
