@@ -69,7 +69,7 @@ _FAMILIES: Final[Mapping[Callable[[], ModuleType], tuple[str, ...]]] = {
     _why: ("why",),
     _merge: ("merge", "diff", "bundle"),
     _transfer: ("export", "import"),
-    _upkeep: ("verify",),
+    _upkeep: ("verify", "compact", "backup", "restore"),
     _serving: ("serve", "sync"),
 }
 """In the order in which the help lists them. Loading is put off because the store's libraries take their time."""

@@ -34,7 +34,6 @@ from aico_crdt.errors import InvalidValue, WrongKey
 
 if TYPE_CHECKING:
     from aico_crdt.companion.store import Store
-    from aico_crdt.store.environment import Label
     from aico_crdt.trust import Identity
 
 PROGRAM: Final = "aico-crdt"
@@ -117,29 +116,33 @@ class App:
 
         directory = self.store_path if path is None else path.absolute()
         label = read_label(directory)
-        identity = self.identity(directory, label, self.key if path is None else key)
+        identity = self.identity(directory, label.device, self.key if path is None else key)
         lease = self.home.lease_of(label.store)
         if directory in lease.parents:
             raise InvalidValue("The lease would lie inside the store.", f"Set {ENV_HOME} to a directory outside of it.")
         with Store.open(directory, identity, config=self.config(), lease=lease) as store:
             yield store
 
-    def identity(self, directory: Path, label: Label, key: Path | None) -> Identity:
-        """The identity of the store at `directory`, from `key` or its own place."""
+    def identity(self, directory: Path, device: bytes, key: Path | None) -> Identity:
+        """The identity of the store (or backup) of `device` at `directory`, from `key` or its own place.
+
+        Raises:
+            WrongKey: it is not there, or another device's. LooseKeyFile: others can read it.
+        """
         from aico_crdt.trust import Identity
         from aico_crdt.trust.keyfile import KeyFile
 
-        file = KeyFile(key or self.home.key_of(label.device))
+        file = KeyFile(key or self.home.key_of(device))
         if not file.exists():
             raise WrongKey(
                 f"The key of the store at {directory} is not here: there is no {file.path}.",
                 "Name its file with --key, or restore it from your backup of the key.",
             )
         identity = Identity.from_seed(file.read())
-        if identity.device != label.device:
+        if identity.device != device:
             raise WrongKey(
                 f"{file.path} is not the key of the store at {directory}.",
-                f"Name the key of device {label.device.hex()[:12]}… with --key, or another store with --store.",
+                f"Name the key of device {device.hex()[:12]}… with --key, or another store with --store.",
             )
         return identity
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import click
@@ -11,6 +12,10 @@ from aico_crdt.cli.command import as_json, command
 from aico_crdt.cli.opening import App
 from aico_crdt.companion.kinds import KINDS
 from aico_crdt.errors import Damaged
+from aico_crdt.store import prune
+from aico_crdt.store.backup import backup as take_backup
+from aico_crdt.store.backup import read_backup
+from aico_crdt.store.backup import restore as restore_backup
 from aico_crdt.store.environment import read_label
 from aico_crdt.store.verify import Report, verify_directory
 from aico_crdt.store.verify import verify as verify_store
@@ -32,7 +37,7 @@ def verify(app: App, refold: bool, in_json: bool) -> None:
         except Damaged:
             # It cannot be opened: look at the files alone.
             directory = app.store_path
-            identity = app.identity(directory, read_label(directory), app.key)
+            identity = app.identity(directory, read_label(directory).device, app.key)
             report = verify_directory(
                 directory, identity, KINDS, config=app.config(), refold=refold, progress=told.step
             )
@@ -62,4 +67,90 @@ def _show_report(report: Report, in_json: bool) -> None:
         output.say(f"… and {report.more:,} more.")
 
 
-COMMANDS: Final[dict[str, click.Command]] = {"verify": verify}
+@command("compact")
+@as_json
+def compact(app: App, in_json: bool) -> None:
+    """Destroy the keys of what was forgotten long enough ago, and drop what no device needs any more.
+
+    Entries go when every device that may read them holds them, or was silent for the setting keep_days. The file does
+    not shrink; its free pages are used again.
+    """
+    app.kept = "What was done is complete; compact again for the rest."
+    with app.open() as store, output.progress("Compacting") as told:
+        done = prune.compact(store, progress=told.step)
+    if in_json:
+        output.dump(
+            "compact",
+            {
+                "entries": done.entries,
+                "documents": done.documents,
+                "erased": done.erased,
+                "changes": done.changes,
+                "holds": done.holds,
+                "used_bytes_before": done.before,
+                "used_bytes": done.after,
+            },
+        )
+        return
+    output.facts(
+        [
+            ("entries dropped", f"{done.entries:,}"),
+            ("documents folded", f"{done.documents:,}"),
+            ("lives erased", f"{done.erased:,}"),
+            ("changes dropped", f"{done.changes:,}"),
+            ("holds expired", f"{done.holds:,}"),
+            ("used", f"{output.size(done.before)} before, {output.size(done.after)} now"),
+        ]
+    )
+
+
+@command("backup")
+@click.argument("directory", type=click.Path(path_type=Path))
+@as_json
+def backup(app: App, directory: Path, in_json: bool) -> None:
+    """Copy the store into a new or empty directory while it goes on being used.
+
+    The copy is sealed as the store is: to restore it, the key file is needed as well, which is not in it.
+    """
+    app.kept = "No backup was made."
+    with app.open() as store:
+        with output.progress("Copying") as told:
+            made = take_backup(store, directory, progress=told.step)
+        key = app.key or app.home.key_of(store.device)
+    if in_json:
+        fields = {"path": str(directory), "store": made.store, "device": made.device, "taken_ms": made.taken_ms}
+        output.dump("backup", {**fields, "key_file": str(key)})
+        return
+    output.say(f"Copied the store to {directory}. To restore it, the key {key} is needed too: keep a copy elsewhere.")
+
+
+@command("restore")
+@click.argument("source", metavar="BACKUP", type=click.Path(path_type=Path))
+@as_json
+def restore(app: App, source: Path, in_json: bool) -> None:
+    """Make the store anew from a backup, at the default place or the one that --store names.
+
+    The backup is checked first. The restored store writes as a new incarnation, so the one it replaces, or any other
+    copy, cannot get in its way; what came after the backup is fetched from the other devices at the next sync.
+    """
+    app.kept = "No store was made."
+    found = read_backup(source)
+    identity = app.identity(source, bytes.fromhex(found.device), app.key)
+    target = app.store_path
+    with output.progress("Restoring") as told:
+        made = restore_backup(source, target, identity, KINDS, config=app.config(), progress=told.step)
+    with app.open() as store:
+        incarnation = store.incarnation
+    if in_json:
+        fields = {"path": str(target), "store": made.store, "device": made.device, "taken_ms": made.taken_ms}
+        output.dump("restore", {**fields, "incarnation": incarnation})
+        return
+    output.say(f"Restored the store of {output.when(made.taken_ms)} to {target}. Sync to fetch what came after it.")
+
+
+COMMANDS: Final[dict[str, click.Command]] = {
+    "verify": verify,
+    "compact": compact,
+    "backup": backup,
+    "restore": restore,
+}
