@@ -6,6 +6,7 @@ format is read from `STORE` before LMDB touches anything, so an older program le
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -38,6 +39,8 @@ from aico_crdt.errors import (
 from aico_crdt.store import layout, pages
 
 STORE_FILE: Final = "STORE"
+FULL_BYTES: Final = 1 << 20
+"""A file system with less than this free counts as full when a write to it fails."""
 NETWORK_FILESYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ncpfs"}
 )
@@ -308,10 +311,20 @@ class Environment:
                 transaction.commit()
             except lmdb.Error as error:
                 transaction.abort()
-                raise translate(error) from error
+                raise self._translate_write(error) from error
             except BaseException:
                 transaction.abort()
                 raise
+
+    def _translate_write(self, error: lmdb.Error) -> AicoError:
+        """As :func:`translate`. LMDB reports a write cut short by a full disk as EIO, so the free space decides."""
+        told = translate(error)
+        if isinstance(told, DiskFailure):
+            with contextlib.suppress(OSError):
+                space = os.statvfs(self.directory)
+                if space.f_bavail * space.f_frsize < FULL_BYTES:
+                    return DiskFull("The disk is full.")
+        return told
 
     def _refuse_reserve(self, transaction: lmdb.Transaction) -> None:
         if self.used_bytes(transaction) > self.map_size - self._reserve_bytes:
