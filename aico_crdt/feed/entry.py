@@ -28,6 +28,7 @@ from aico_crdt.feed.header import (
     MAX_DEPS,
     MAX_ERASE,
     MAX_ITEMS,
+    MAX_LIFE,
     MAX_SEQ,
     NO_MARK,
     Erase,
@@ -153,6 +154,8 @@ def write_entry(
         )
         for index, operation in enumerate(operations)
     )
+    if marks and len(marks) != len(items):
+        raise InvalidValue("An entry needs one mark for each operation, or none.")
     named = marks or [NO_MARK] * len(items)
     raw = encode_header(
         prefix, [ItemRef(item_hash(sealed), len(sealed), mark) for sealed, mark in zip(items, named, strict=True)]
@@ -198,7 +201,7 @@ def _erased(item: object) -> Erased | None:
         return None
     if type(item) is list and len(item) == 2:
         key, life = item
-        if type(key) is bytes and len(key) == DOCUMENT_KEY_BYTES and type(life) is int and 0 < life < 1 << 63:
+        if type(key) is bytes and len(key) == DOCUMENT_KEY_BYTES and type(life) is int and 0 < life <= MAX_LIFE:
             return Erased(key, life)
     raise Malformed("An entry's items are neither bytes nor erased.")
 

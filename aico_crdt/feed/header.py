@@ -31,6 +31,8 @@ MAX_ERASE: Final = 4096
 MAX_SEQ: Final = (1 << 63) - 1
 GENESIS: Final = bytes(HASH_BYTES)
 """What the first entry of a feed names as its predecessor."""
+MAX_LIFE: Final = (1 << 32) - 1
+"""Forgotten and born again once a second, a document lasts a century."""
 MARK_BYTES: Final = 16
 NO_MARK: Final = bytes(MARK_BYTES)
 _DEPTH: Final = 16

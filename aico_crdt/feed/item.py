@@ -19,7 +19,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from aico_crdt.errors import InvalidValue, Malformed, TooLarge
-from aico_crdt.feed.header import ITEM_MAX_BYTES, MARK_BYTES, Header
+from aico_crdt.feed.header import ITEM_MAX_BYTES, MARK_BYTES, MAX_LIFE, Header
 from aico_crdt.feed.packing import pack, unpack
 from aico_crdt.ids import HASH_BYTES, MAX_ID_CHARS
 
@@ -122,7 +122,7 @@ def _operation(fields: object, error: type[InvalidValue] | type[Malformed]) -> O
         raise error("An operation names its document by something that is no id.")
     if not (type(name) is str and 0 < len(name) <= MAX_NAME_CHARS and name.isascii() and name.isprintable()):
         raise error("An operation has no usable name.")
-    if type(life) is not int or not 0 <= life < 1 << 63 or type(payload) is not bytes:
+    if type(life) is not int or not 0 <= life <= MAX_LIFE or type(payload) is not bytes:
         raise error("An operation has a life or a payload of the wrong type.")
     return Operation(document, life, name, payload)
 

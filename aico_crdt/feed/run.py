@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
 def entry_size(entry: Entry) -> int:
     """Bytes of `entry` on the wire, to within a few."""
-    return len(entry.header.raw) + 80 + sum(len(item) + 5 for item in entry.items if type(item) is bytes)
+    return len(entry.header.raw) + 80 + sum(len(item) + 5 if type(item) is bytes else 28 for item in entry.items)
 
 
 def cut(entries: Iterable[Entry], max_bytes: int) -> list[Run]:

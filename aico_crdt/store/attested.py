@@ -21,6 +21,7 @@ from nacl.exceptions import CryptoError
 from aico_crdt import ids
 from aico_crdt.crdt import Document, foreign, walk
 from aico_crdt.errors import Forbidden, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
+from aico_crdt.feed.header import MAX_LIFE
 from aico_crdt.feed.manifest import Manifest, decode_manifest, encode_manifest, verify_manifest, write_manifest
 from aico_crdt.store import forget, layout, refold, rows, sealing
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records
@@ -83,6 +84,8 @@ def take_manifest(workspace: Workspace, collection: Collection, raw: bytes, undo
     if collection == core.directory.directory:
         raise NotAllowed("The directory is never brought up by manifest.")
     verify_manifest(manifest)
+    if any(not 0 < row.life <= MAX_LIFE for table in (manifest.documents, manifest.tombstones) for row in table):
+        raise Malformed("A manifest names a life that no document has.")
     advanced = False
     for head in manifest.heads:
         feed = workspace.feed(collection, head.device, head.incarnation)

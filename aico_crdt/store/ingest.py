@@ -269,6 +269,8 @@ class Intake:
                 continue
             operation = open_item(header, index, sealed, key)
             if operation.name == UPDATE:
+                if operation.life < 1:
+                    raise Malformed("An item names a life that no document has.")
                 opened = workspace.open(collection, ids.check_public_id(operation.document))
                 if self._mark(space, header, index, opened.key, operation.life) != header.items[index].mark:
                     raise NotAllowed("An item's mark names another document than the item.")
@@ -486,7 +488,7 @@ class Intake:
         workspace.flush()
         touched: dict[bytes, None] = {}
         for key, value in list(records.scan(b"O" + layout.COLLECTION.pack(collection.number))):
-            number, seq, index = unpack(layout.ITEM_AT, value, "operation")
+            number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
             if number == feed.number and seq >= header.seq:
                 touched[key[3:19]] = None
         writer = ids.writer(header.device, header.incarnation)

@@ -136,7 +136,7 @@ def admit(store: DocumentStore, device: bytes, *, name: str, trust: str = "full"
         if member is not None and member.revoked:
             raise InvalidValue("That device was revoked.", "Give it a new key (a new store) and admit that.")
         if member is not None and TRUSTS.index(trust) > TRUSTS.index(member.trust):
-            raise InvalidValue(f"That device is already {member.trust}; an admission cannot lower its trust.", "Revoke it.")
+            raise InvalidValue(f"That device is {member.trust} already; admitting cannot lower it.", "Revoke it.")
         if member is None or member.trust != trust:
             short = ids.device_name(device)
             if any(ids.device_name(other) == short for other in family.members if other != device):

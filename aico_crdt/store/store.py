@@ -515,7 +515,7 @@ class DocumentStore:
         """
         from hashlib import blake2b
 
-        hasher = blake2b(digest_size=32, person=b"aico.store.1")
+        hasher = blake2b(digest_size=32, person=b"aico.whole.1")
         with self._read() as records:
             for collection in sorted(self._core.directory.collections.values(), key=lambda c: c.tag):
                 if (collection.space == LOCAL) if spaces is None else (collection.space not in spaces):

@@ -164,7 +164,7 @@ def test_what_is_left_of_an_erased_item_is_carried(anna: Any) -> None:
     verify_run([again], GENESIS)
 
 
-@pytest.mark.parametrize("life", [1, 127, 128, 1 << 32, (1 << 63) - 1])
+@pytest.mark.parametrize("life", [1, 127, 128, 1 << 16, (1 << 32) - 1])
 def test_an_erased_item_names_any_life_there_can_be(anna: Any, life: int) -> None:
     bare = dataclasses.replace(anna.write(b"x"), items=(Erased(b"D" * 16, life),))
     assert decode_entry(encode_entry(bare)) == bare
@@ -182,7 +182,7 @@ def test_an_erased_item_names_any_life_there_can_be(anna: Any, life: int) -> Non
         [1, b"D" * 16],
         [b"D" * 16, 0],
         [b"D" * 16, -1],
-        [b"D" * 16, 1 << 63],
+        [b"D" * 16, 1 << 32],
         [b"D" * 16, True],
         [b"D" * 16, 1.0],
         [b"D" * 16, None],
@@ -201,7 +201,7 @@ def test_another_thing_in_place_of_an_item_is_refused(anna: Any, left: Any) -> N
 
 def test_an_entry_of_erased_items_alone_fits_however_many(anna: Any) -> None:
     entry = anna.write(*[b""] * MAX_ITEMS)
-    bare = dataclasses.replace(entry, items=tuple([Erased(bytes(16), (1 << 63) - 1)] * MAX_ITEMS))
+    bare = dataclasses.replace(entry, items=tuple([Erased(bytes(16), (1 << 32) - 1)] * MAX_ITEMS))
     assert decode_entry(encode_entry(bare)) == bare
 
 
@@ -253,7 +253,7 @@ def test_an_entry_without_marks_has_marks_of_zero_and_their_number_is_that_of_th
     assert [item.mark for item in write(b"1" * 16, b"2" * 16).header.items] == [b"1" * 16, b"2" * 16]
     with pytest.raises(InvalidValue):
         write(b"1" * 16, b"2" * 15)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(InvalidValue, match="one mark"):
         write(b"1" * 16)
 
 

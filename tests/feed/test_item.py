@@ -206,7 +206,7 @@ def test_fault_46_an_operation_with_more_fields_still_opens(open_plain: Any) -> 
         Operation("d", 0, "update", bytes(OPERATION_MAX_BYTES)),
         Operation("d\n", 0, "update", b""),
         Operation("\ud800", 0, "update", b""),
-        Operation("d", 1 << 63, "update", b""),
+        Operation("d", 1 << 32, "update", b""),
         Operation("d", 0, "", b""),
     ],
     ids=["too long", "control", "surrogate", "life", "name"],
