@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from bench import data, stores
 from bench.measure import Bench, Result, percentile, spread
-from bench.peers import pouchdb
+from bench.peers import automerge, pouchdb
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
@@ -114,6 +114,10 @@ def first_sync(bench: Bench) -> Result:
     node = bench.try_peer(lambda: _pouchdb(bench, count))
     if node is not None:
         peers["pouchdb"] = node["first_per_s"]
+    few = bench.size(1000, 200)
+    automerge_per_s = bench.try_peer(lambda: automerge.first_sync(ROOT, few))
+    if automerge_per_s is not None:
+        peers["automerge"] = automerge_per_s
     extra = {
         "giver_peak_MiB": pair.peak_bytes[0] / MIB,
         "taker_peak_MiB": pair.peak_bytes[1] / MIB,
@@ -121,7 +125,7 @@ def first_sync(bench: Bench) -> Result:
         "taker_anonymous_MiB": pair.anonymous_bytes[1] / MIB,
         "bytes_per_document": pair.bytes / pair.documents,
     }
-    size = f"{pair.documents} documents; pouchdb {count} within one process"
+    size = f"{pair.documents} documents; pouchdb {count}, automerge {few}, each within one process"
     return Result("first_sync", pair.documents / pair.seconds, "documents/s", "higher", peers, size=size, extra=extra)
 
 

@@ -13,19 +13,19 @@ HERE = Path(__file__).parent
 TIMEOUT_S = 300
 
 
-def run_node(script: str, work: str, path: Path, *sizes: int) -> dict[str, float]:
-    """Figures from ``node <script>.mjs <work> <path> <sizes…>``, which prints them as one JSON object."""
+def run_node(script: str, package: str, work: str, path: Path, count: int) -> dict[str, float]:
+    """Figures from ``node <script>.mjs <work> <path> <count>``, which prints them as one JSON object."""
     node = shutil.which("node")
-    if node is None or not (HERE / "node_modules" / script).is_dir():
+    if node is None or not (HERE / "node_modules" / package).is_dir():
         raise Unavailable(f"{script} (needs Node.js and make bench-peers)")
     result = subprocess.run(
-        [node, HERE / f"{script}.mjs", work, path, *map(str, sizes)],
+        [node, HERE / f"{script}.mjs", work, path, str(count)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
     if result.returncode:
-        raise Unavailable(f"{script}: it failed: {result.stderr.strip().splitlines()[-1:]}")
+        raise Unavailable(f"{script} (it failed with exit code {result.returncode} at {work})")
     found: dict[str, float] = json.loads(result.stdout)
     return found
