@@ -15,5 +15,7 @@
 `upkeep`        verify, compact, backup, restore
 `transfer`      export, import
 `serving`       serve, sync
+`demo`          demo; `demo_story` what is written, `demo_process` and `demo_device` the
+                two ends of a device's process, `demo_report` what is printed
 ==============  ====================================================================
 """

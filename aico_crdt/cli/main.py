@@ -62,6 +62,12 @@ def _serving() -> ModuleType:
     return serving
 
 
+def _demo() -> ModuleType:
+    from aico_crdt.cli import demo
+
+    return demo
+
+
 _FAMILIES: Final[Mapping[Callable[[], ModuleType], tuple[str, ...]]] = {
     _init: ("init", "id"),
     _members: ("admit", "revoke", "devices"),
@@ -71,6 +77,7 @@ _FAMILIES: Final[Mapping[Callable[[], ModuleType], tuple[str, ...]]] = {
     _transfer: ("export", "import"),
     _upkeep: ("verify", "compact", "backup", "restore"),
     _serving: ("serve", "sync"),
+    _demo: ("demo",),
 }
 """In the order in which the help lists them. Loading is put off because the store's libraries take their time."""
 

@@ -56,6 +56,11 @@ def say(text: str = "") -> None:
     _console().print(Text(text), soft_wrap=True)
 
 
+def title(text: str) -> None:
+    """A line above what follows; bold on a terminal."""
+    _console().print(Text(clean(text), style="bold"), soft_wrap=True)
+
+
 def note(text: str) -> None:
     """One line on stderr: what is done beside the result."""
     _console(stderr=True).print(Text(text), soft_wrap=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.resources import files
+from contextlib import AbstractContextManager
+from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
-__all__ = ["household", "household_lines"]
+__all__ = ["household", "household_file", "household_lines"]
 
 
 def household() -> Iterator[dict[str, Any]]:
@@ -27,3 +29,8 @@ def household_lines() -> Iterator[str]:
     """The lines of the file, header first: what :func:`aico_crdt.companion.imports.read_jsonl` takes."""
     with files(__name__).joinpath("household.jsonl").open("r", encoding="utf-8") as file:
         yield from file
+
+
+def household_file() -> AbstractContextManager[Path]:
+    """The file itself, for the length of a ``with`` block."""
+    return as_file(files(__name__).joinpath("household.jsonl"))
