@@ -109,6 +109,7 @@ def document(store: DocumentStore, text: str, kind: str | None = None) -> Named:
 def _only(text: str, found: list[Named]) -> Named:
     if len(found) == 1:
         return found[0]
+    found.sort(key=lambda one: (one.kind, one.id))
     named = ", ".join(f"{one.kind} {one.id} ({one.collection.space})" for one in found[:SHOWN])
     more = "" if len(found) <= SHOWN else ", …"
     raise InvalidValue(f"{text!r} names {len(found)} documents: {named}{more}.", "Give more of the id, or the kind.")

@@ -1,0 +1,93 @@
+"""docs/commands.md says what the JSON holds, and nothing that is not so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aico_crdt.cli.main import cli
+from tests.cli.support import ROOT, Device
+
+PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
+FREE = {"fields", "profile", "counts", "pending", "content", "imported", "left_out", "value"}
+"""Fields whose own names are not ours: a document's fields, devices, kinds, reasons."""
+LATER = {"where", "what", "erased_on", "owing", "unconfirmed", "forgotten_by", "forgotten_hlc", "moved_to"}
+"""Of forgotten documents, and of damage, only."""
+
+SECTIONS = {"conflicts", "document", "status", "log", "merge", "kind"}
+"""Sections that others refer to; and the kind of a problem."""
+
+
+def section(type: str, *, follow: bool = True) -> set[str]:
+    """The names in backquotes under the heading `type`, and of the sections it refers to if `follow`."""
+    match = re.search(rf"^### {re.escape(type)}\n(.*?)(?=^### |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert match is not None, f"docs/commands.md has no section {type}"
+    text = match[1]
+    names = set(re.findall(r"`([a-z_]+)`", text))
+    for other in re.findall(r"(?:[Aa]s in|fields of a collection in|fields of) `([a-z-]+)`", text):
+        if follow and other != type:
+            names |= section(other)
+    return names
+
+
+def names(value: Any, *, conflicts: bool = False) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if not conflicts:
+                yield name
+            if name not in FREE:
+                yield from names(inner, conflicts=name == "conflicts" and isinstance(inner, dict))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from names(inner)
+
+
+@pytest.fixture
+def busy(laptop: Device, phone: Device, month: Path) -> list[object]:
+    """Two stores with a conflict, and something to merge; the arguments that name them."""
+    laptop("import", month)
+    both = [laptop.store_path, phone.store_path, "--key-b", phone.key]
+    laptop("merge", *both)
+    for device in (laptop, phone):
+        with device.open() as store:
+            store.memories.edit("memory-000001", content=device.home.name)
+    laptop("merge", *both)
+    with phone.open() as store:
+        store.memories.add("not merged yet")
+        store.memories.edit("memory-000001", about="Mara")
+    return both
+
+
+def test_every_field_of_every_document_is_described(
+    busy: list[object], laptop: Device, phone: Device, month: Path, tmp_path: Path
+) -> None:
+    entry = laptop.json("log", "--limit", "1")["entries"][0]["entry"]
+    runs: list[list[object]] = [
+        ["id"], ["devices"], ["status"], ["status", "memory-000001"], ["inspect", "store"], ["inspect", "conflicts"],
+        ["inspect", "collection", "own/memory"], ["inspect", "document", "memory-000001"],
+        ["inspect", "feed", "own/memory/laptop"], ["inspect", "entry", entry], ["log"], ["why", "memory-000001"],
+        ["diff", *busy], ["merge", *busy], ["bundle", tmp_path / "b"], ["merge", phone.store_path, tmp_path / "b",
+        "--key-a", phone.key], ["import", month], ["verify"], ["compact"], ["backup", tmp_path / "backup"],
+        ["restore", tmp_path / "backup", "--store", tmp_path / "restored"],
+    ]  # fmt: skip
+    seen = set()
+    for words in runs:
+        document = laptop.json(*words, code=1 if words[0] == "diff" else 0)
+        type = document.pop("type")
+        assert document.pop("version") == 1
+        seen.add(type)
+        found = set(names(document))
+        assert found <= section(type), f"{type}: not described"
+        invented = section(type, follow=False) - found - LATER - SECTIONS
+        assert not invented, f"{type}: described but not there"
+    headings = set(re.findall(r"^### (.+)$", PAGE, re.MULTILINE))
+    assert headings == seen | {"sync"}
+
+
+def test_every_command_is_on_the_page() -> None:
+    for name in cli.list_commands(None):  # type: ignore[arg-type]
+        assert name == "completion" or f"`{name}" in PAGE, name
