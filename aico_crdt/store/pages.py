@@ -103,6 +103,12 @@ def _read_meta(raw: bytes, start: int) -> Meta:
     return Meta(map_size, free.pad, free, main, last, transaction)
 
 
+def _neighbours(metas: list[Meta]) -> bool:
+    """Whether the meta pages are of two commits in a row, or of a file that has seen none."""
+    a, b = metas[0].transaction, metas[1].transaction
+    return abs(a - b) == 1 or a == b == 0
+
+
 def check_header(directory: Path) -> None:
     """The quick look before LMDB opens a file: there, an LMDB file, long enough. Costs one read.
 
@@ -127,7 +133,7 @@ def _look(directory: Path) -> None:
         raise Damaged("The data file is missing.", _RESTORE) from None
     metas = read_metas(head)
     newest = max(metas, key=lambda meta: meta.transaction)
-    if metas[0].page_size != metas[1].page_size or abs(metas[0].transaction - metas[1].transaction) > 1:
+    if metas[0].page_size != metas[1].page_size or not _neighbours(metas):
         raise Damaged("The meta pages of the data file contradict each other.", _RESTORE)
     # The pages at the end may be free and never written, so a file may be shorter than its last page says.
     if size < (newest.last + 1) * newest.page_size and check(directory):
@@ -200,7 +206,7 @@ class _Walk:
             raise Damaged("The meta page of the present snapshot is not in the file.")
         newest = max(metas, key=lambda meta: meta.transaction)
         # Commit n writes meta page n modulo 2, so the two always hold neighbouring numbers.
-        if abs(metas[0].transaction - metas[1].transaction) > 1 or metas[newest.transaction & 1] is not newest:
+        if not _neighbours(metas) or metas[newest.transaction & 1] is not newest:
             raise Damaged("The transaction numbers of the meta pages contradict each other.")
         return newest
 

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 
 from aico_crdt.errors import AicoError, Damaged, InvalidValue, NewerFormat, NoStore, StoreExists, WrongKey
-from aico_crdt.store import DocumentStore
-from aico_crdt.store.backup import BACKUP_FILE, backup, read_backup, restore
+from aico_crdt.store import DocumentStore, lives
+from aico_crdt.store import backup as backup_module
+from aico_crdt.store.backup import BACKUP_FILE, backup, read_backup, restore, take
+from aico_crdt.store.environment import Environment, read_label
 from aico_crdt.store.verify import verify
 from tests.store.conftest import CONFIG, exchange, identity_of, send, view
 
 
 def restored(family: Any, source: Path, path: Path, index: int = 0) -> DocumentStore:
     restore(source, path, identity_of(index), family.kinds, config=CONFIG)
-    return family.open(path, index)  # type: ignore[no-any-return]
+    return family.open(path, index, lease=False)  # type: ignore[no-any-return]
 
 
 def test_a_backup_is_restored_as_it_was_taken(family: Any, tmp_path: Path) -> None:
@@ -78,6 +80,26 @@ def test_a_backup_taken_while_others_write_and_forget_is_consistent(family: Any,
         assert verify(again, refold=True).problems == []
         assert len(view(again)) in (50, 51)
         again.close()
+
+
+def test_life_keys_made_while_a_backup_is_taken_are_in_it(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lives, "CHUNK_SLOTS", 2)
+    [a] = family(1)
+    whole = shutil.copyfile
+
+    def copyfile(source: Path, target: Path) -> None:
+        whole(source, target)
+        for number in range(7):
+            a.create("memory", {"content": "meanwhile"}, id=f"m{number}")
+
+    monkeypatch.setattr(backup_module.shutil, "copyfile", copyfile)
+    backup(a, tmp_path / "backup")
+    monkeypatch.undo()
+    again = restored(family, tmp_path / "backup", tmp_path / "again")
+    assert len(view(again)) == 7
+    assert verify(again).problems == []
 
 
 def test_fault_13_a_restored_store_and_the_one_it_was_taken_of_both_go_on(family: Any, tmp_path: Path) -> None:
@@ -207,7 +229,9 @@ def test_a_restored_store_that_was_never_opened_since_its_founding_is_somebody_n
 
     path = tmp_path / "founded"
     membership.found(path, identity_of(0), family.kinds, name="a", config=CONFIG, clock_ms=family.clock)
+    environment = Environment.acquire(path, CONFIG)
+    take(environment, read_label(path), identity_of(0), tmp_path / "backup", 0)
+    environment.release()
     a = family.open(path, 0, lease=False)
-    backup(a, tmp_path / "backup")
     again = restored(family, tmp_path / "backup", tmp_path / "again")
     assert again.incarnation != a.incarnation

@@ -83,12 +83,25 @@ def test_fault_08_a_full_map_reads_forgets_and_is_cured(family: Any) -> None:
 def test_fault_08_everything_can_be_forgotten_when_the_map_is_full(family: Any) -> None:
     [a] = family(1, config=SMALL)
     count = fill(a)
+    small = fill_small(a)
+    for number in range(small):
+        a.forget("memory", f"small{number}", now=True)
     for number in range(count):
         a.forget("memory", f"fill{number}", now=True)
     assert view(a) == {}
     assert a.used_bytes() < 8 << 20
     assert fill_more(a) >= 1
     assert verify(a, refold=True).problems == []
+
+
+def fill_small(store: DocumentStore) -> int:
+    """Fill to the brim with small documents; how many."""
+    for number in range(10_000):
+        try:
+            store.create("memory", {"content": noise_of(500, number)}, id=f"small{number}")
+        except MapFull:
+            return number
+    raise AssertionError("the map never filled")
 
 
 def fill_more(store: DocumentStore) -> int:

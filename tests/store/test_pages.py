@@ -82,6 +82,57 @@ def test_every_flip_in_a_header_of_a_live_page_is_told_or_harmless(tmp_path: Pat
     assert told > 150
 
 
+def flipped(path: Path, whole: bytes, place: int, mask: int) -> list[str]:
+    """What is told of the file with one byte changed."""
+    data = bytearray(whole)
+    data[place] ^= mask
+    path.write_bytes(data)
+    faults = pages.check(path.parent)
+    path.write_bytes(whole)
+    return faults
+
+
+def test_every_bit_of_what_lmdb_steers_by_is_told(tmp_path: Path) -> None:
+    churn(tmp_path, 9, 7).close()
+    path = tmp_path / "data.mdb"
+    whole = path.read_bytes()
+    metas = pages.read_metas(whole)
+    newest = max((0, 1), key=lambda number: metas[number].transaction)
+    meta = newest * PAGE
+    root = metas[newest].main.root * PAGE
+    assert metas[newest].main.depth > 1
+    leaf = int.from_bytes(whole[root + int.from_bytes(whole[root + 16 : root + 18], "little") :][:6], "little")
+    free = metas[newest].free.root * PAGE
+    first_list = free + int.from_bytes(whole[free + 16 : free + 18], "little") + 8 + 8
+    places = {
+        "the newest commit's number": range(meta + 144, meta + 152),
+        "the last page": range(meta + 136, meta + 144),
+        "the root": range(meta + 128, meta + 136),
+        "flags of a branch": range(root + 10, root + 12),
+        "flags of a leaf": range(leaf * PAGE + 10, leaf * PAGE + 12),
+        "the length of a list of free pages": range(first_list, first_list + 8),
+        "a free page": range(first_list + 8, first_list + 16),
+    }
+    for name, span in places.items():
+        for place in span:
+            for bit in range(8):
+                assert flipped(path, whole, place, 1 << bit), f"{name}: byte {place - span.start}, bit {bit}"
+    other = 1 - newest
+    assert metas[other].transaction == metas[newest].transaction - 1
+
+
+def test_a_live_page_in_the_list_of_free_ones_is_told(tmp_path: Path) -> None:
+    churn(tmp_path, 9, 7).close()
+    path = tmp_path / "data.mdb"
+    data = bytearray(path.read_bytes())
+    meta = max(pages.read_metas(bytes(data)), key=lambda one: one.transaction)
+    free = meta.free.root * PAGE
+    first = free + int.from_bytes(data[free + 16 : free + 18], "little") + 8 + 8 + 8
+    data[first : first + 8] = meta.main.root.to_bytes(8, "little")
+    path.write_bytes(data)
+    assert pages.check(tmp_path)
+
+
 @pytest.mark.parametrize("size", [0, 1, 15, 4095, 4096, 8192])
 def test_a_file_cut_short_is_refused_before_lmdb_opens_it(tmp_path: Path, size: int) -> None:
     churn(tmp_path, 5, 5).close()

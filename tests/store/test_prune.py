@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from aico_crdt.config import Config
+from aico_crdt.crdt import Document, record
 from aico_crdt.errors import MapFull
-from aico_crdt.store import DocumentStore, StoreReplica, layout
+from aico_crdt.store import DocumentStore, StoreReplica, layout, refold
 from aico_crdt.store import prune as prune_module
 from aico_crdt.store.prune import DAY_MS, compact, prune
 from aico_crdt.store.receipts import receipt
+from aico_crdt.store.records import DocumentRecord
 from aico_crdt.store.verify import verify
 from tests.store.conftest import CONFIG, exchange, send, view
 
@@ -41,6 +43,18 @@ def fill(store: DocumentStore, name: str = "fill") -> int:
         except MapFull:
             return count
     raise AssertionError("the map never filled")
+
+
+def based_on(store: DocumentStore, document: str) -> dict[str, Any]:
+    """The fields of a document's base."""
+    with store.reading() as (core, records):
+        found = store.locate(records, "memory", document)
+        assert found is not None
+        stored = records.get(layout.document(b"D", found[0].number, found[1]))
+        state = refold.base(core, records, *found, DocumentRecord.unpack(stored or b""))
+        assert state is not None
+        fields = record(Document.load(state, core.client, core.writer).slots())
+        return {name: field.value for name, field in fields.items()}
 
 
 def sound(*stores: DocumentStore) -> None:
@@ -77,6 +91,7 @@ def test_what_one_recent_member_lacks_stays_with_all_that_builds_on_it(family: A
     send(b, a)
     prune(a)
     assert entries(a) == 2
+    assert based_on(a, "m") == {"content": "one"}
     sound(a)
     assert c.device in receipt(a, "memory", "m").missing
     send(a, c)
@@ -125,6 +140,37 @@ def test_a_member_silent_for_keep_days_holds_nothing_back_but_its_receipt_is_not
     found = receipt(a, "memory", "m")
     assert found.on == (b.device,)
     assert found.missing == (c.device,)
+    sound(a)
+
+
+def test_a_member_heard_of_lately_holds_back_what_is_older(family: Any, clock: Any) -> None:
+    a, b = family(2)
+    exchange(a, b)
+    a.create("memory", {"content": "not with b"})
+    clock.ms += 85 * DAY_MS
+    a.create("fact", {"content": "with b"}, id="f")
+    tag = a.directory.find("own", "fact").tag
+    replica = StoreReplica(a)
+    heads = [(head.device, head.incarnation, head.seq, head.hash) for head in replica.heads(tag)]
+    replica.acknowledged(b.device, tag, heads, [])
+    clock.ms += 10 * DAY_MS
+    prune(a)
+    assert entries(a) == 1
+    assert entries(a, "fact") == 0
+
+
+def test_what_depends_on_what_stays_stays(family: Any, clock: Any) -> None:
+    """Even with a stamp so old that everybody's silence would have outlasted it: its author's clock is behind."""
+    a, b, c = family(3)
+    exchange(a, b, c)
+    clock.ms += 100 * DAY_MS
+    a.create("memory", {"content": "today"}, id="m")
+    b._clock_ms = lambda: clock.ms - 95 * DAY_MS
+    send(a, b)
+    b.edit("memory", "m", {"content": "stamped long ago"})
+    send(b, a)
+    prune(a)
+    assert entries(a) == 2
     sound(a)
 
 

@@ -283,6 +283,11 @@ def _arrival_of_another(records: Records) -> None:
     records.put(b, one)
 
 
+def _grave_of_another(records: Records) -> None:
+    key, value = next((k, v) for k, v in records.scan(b"I") if v[:8] == layout.GRAVE)
+    records.put(key, value[:8] + bytes(16) + value[24:])
+
+
 def _owe_a_living_key(records: Records) -> None:
     key, value = first(records, b"U")
     living = _living(records)
@@ -318,6 +323,7 @@ def _owe_a_living_key(records: Records) -> None:
         pytest.param(_head_hash, "feed", id="another head"),
         pytest.param(_no_signature, "feed", id="signatures gone"),
         pytest.param(_arrival_of_another, "entry", id="arrivals swapped"),
+        pytest.param(_grave_of_another, "item", id="a grave of another document"),
         pytest.param(_owe_a_living_key, "key", id="a living key is to be destroyed"),
     ],
 )
