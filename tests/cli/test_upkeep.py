@@ -97,7 +97,8 @@ def test_a_damaged_backup_makes_no_store(filled: Device, tmp_path: Path) -> None
     for name in ("data.mdb", "lives", "BACKUP"):
         path = tmp_path / "backup" / name
         raw = path.read_bytes()
-        for damaged in (raw[: len(raw) // 2], raw[:40] + bytes([raw[40] ^ 1]) + raw[41:]):
+        place = raw.index(b'"data"') + 12 if name == "BACKUP" else 40
+        for damaged in (raw[: len(raw) // 2], raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]):
             path.write_bytes(damaged)
             filled.fails("restore", tmp_path / "backup", "--store", tmp_path / "new")
             assert not (tmp_path / "new").exists()
