@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -37,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     console = Console(stderr=True, highlight=False)
     options.dir.mkdir(parents=True, exist_ok=True)
-    if filesystem_of(options.dir) in ("tmpfs", "ramfs"):
+    filesystem = filesystem_of(options.dir)
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    disk = filesystem or "unknown file system"
+    console.print(f"{os.cpu_count()} cores{load}, {disk}, Python {platform.python_version()}")
+    if filesystem in ("tmpfs", "ramfs"):
         console.print(f"{options.dir} is in memory: durable costs nothing there. Name a disk with --dir.")
     found: list[Result] = []
     scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=options.dir))

@@ -154,15 +154,18 @@ class Running:
         return found
 
     async def memory(self) -> dict[str, int]:
-        """Bytes of memory this process had at most, and has now without the pages of files."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        anonymous = 0
+        """Bytes of memory this process had at most, and has now without the pages of files.
+
+        Not `ru_maxrss` where it can be helped: on Linux that begins with what the parent had.
+        """
         status = Path(f"/proc/{os.getpid()}/status")
-        if status.is_file():
-            for line in status.read_text().splitlines():
-                if line.startswith("RssAnon:"):
-                    anonymous = int(line.split()[1]) * 1024
-        return {"peak": peak, "anonymous": anonymous}
+        if not status.is_file():
+            return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "anonymous": 0}
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return {
+            "peak": int(fields["VmHWM"].split()[0]) * 1024,
+            "anonymous": int(fields["RssAnon"].split()[0]) * 1024,
+        }
 
 
 async def run(store: Store) -> None:

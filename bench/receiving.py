@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from statistics import median
 
 from aico_crdt.companion import Store
@@ -10,6 +11,7 @@ from aico_crdt.store import StoreReplica
 from aico_crdt.sync import Run
 from bench import stores
 from bench.measure import Bench, Result, spread
+from bench.peers.lmdb_raw import LmdbRaw
 
 WINDOW_BYTES = 1 << 20
 """What a session has under way at most (Config.window_bytes), hence what is received with one commit."""
@@ -35,8 +37,21 @@ def ingest(bench: Bench) -> Result:
                 applied = _take(taker, batches, giver.device)
                 rates.append(applied / (time.perf_counter() - begin))
                 assert applied == entries
+        raw = _lmdb_alone(place, batches)
     size = f"{entries} entries of one message, {WINDOW_BYTES >> 20} MiB a commit"
-    return Result("ingest", median(rates), "entries/s", "higher", {}, spread(rates), size)
+    return Result("ingest", median(rates), "entries/s", "higher", {"lmdb_raw": raw}, spread(rates), size)
+
+
+def _lmdb_alone(place: Path, batches: list[Batch]) -> float:
+    """The same bytes put and synced as often, nothing looked at: entries a second."""
+    entries = 0
+    with LmdbRaw(place / "lmdb") as lmdb:
+        begin = time.perf_counter()
+        for number, (_, runs) in enumerate(batches):
+            records = [(f"{number} {at}", raw) for at, raw in enumerate(raw for run in runs for raw in run)]
+            lmdb.put_all(records)
+            entries += len(records)
+        return entries / (time.perf_counter() - begin)
 
 
 Heads = dict[tuple[bytes, bytes, bytes], int]

@@ -46,6 +46,9 @@ def test_results_have_the_promised_shape(tmp_path: Path, capsys: pytest.CaptureF
             assert one["ratio"][peer] == pytest.approx(one["value"] / theirs, rel=1e-3)
     assert {"lmdb_raw", "sqlite"} <= found[0]["peers"].keys()
     assert [one["unit"] for one in found] == ["µs", "µs", "B"]
+    assert found[0]["extra"]["above_lmdb_raw_us"] == pytest.approx(
+        found[0]["value"] - found[0]["peers"]["lmdb_raw"], abs=0.1
+    )
     table = capsys.readouterr().out
     assert all(name in table for name in names)
     assert {path.name for path in tmp_path.iterdir()} == {"results.json"}  # nothing is left behind
