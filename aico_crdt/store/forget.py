@@ -8,6 +8,7 @@ dropped and the note removed. A crash in between repeats the middle step.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any, Final
 
 from aico_crdt.errors import Damaged
@@ -37,7 +38,13 @@ def erase_list(workspace: Workspace, opened: OpenDocument, limit: int) -> tuple[
 def read_header(records: Records, feed_number: int, seq: int) -> Header | None:
     """The header of an entry held here, None when it was pruned."""
     stored = records.get(layout.entry(feed_number, seq))
-    return None if stored is None else decode_header(stored[72:])
+    return None if stored is None else _decoded(stored[72:])
+
+
+@lru_cache(maxsize=16)
+def _decoded(raw: bytes) -> Header:
+    """An entry may hold a thousand items, each of which is looked up by its header: at most 4 MB are kept."""
+    return decode_header(raw)
 
 
 def end_life(
