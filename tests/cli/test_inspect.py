@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aico_crdt.store import StoreReplica
 from tests.cli.support import Device
 
 
@@ -60,6 +61,27 @@ def test_status_of_a_forgotten_document_says_who_forgot_and_who_owes(filled: Dev
     text = filled("status", "memory-000001")
     assert "by laptop" in text
     assert "still owed by  phone" in text
+
+
+def test_a_device_need_not_say_that_it_holds_what_it_wrote(laptop: Device, phone: Device) -> None:
+    with phone.open() as store:
+        store.memories.add("from the phone", id="memory-phone1")
+        collection = store.directory.find("own", "memory")
+        assert collection is not None
+        runs, _ = StoreReplica(store).read_entries(collection.tag, [(store.device, store.incarnation, 1)], 1 << 20)
+        device = store.device
+    with laptop.open() as store:
+        assert StoreReplica(store).ingest(collection.tag, runs, device).applied == 1
+    # The two statements of the directory are all that it has not acknowledged.
+    assert list(laptop.json("status")["pending"].values()) == [2]
+
+
+def test_a_living_document_goes_before_a_forgotten_one_of_the_same_name(laptop: Device) -> None:
+    with laptop.open() as store:
+        store.memories.add("mine", id="memory-000001", privacy="family")
+        store.forget("memory", "memory-000001", now=True)
+        store.memories.add("ours", id="memory-000001")
+    assert laptop.json("inspect", "document", "memory-000001")["space"] == "own"
 
 
 def test_ids_may_be_begun_but_not_ambiguously(filled: Device) -> None:

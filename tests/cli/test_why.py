@@ -64,6 +64,16 @@ def test_sets_show_what_was_added_and_removed(laptop: Device) -> None:
     assert sorted(map(str, values)) == ["+c", "-a", "['a', 'b']"]
 
 
+def test_an_edit_replaces_the_field_as_born(laptop: Device) -> None:
+    """In a kind whose documents are born once; in memories an edit says which births it saw."""
+    with laptop.open() as store:
+        store.conversations.start(id="talk-000001", title="old", current_topic="tea")
+        store.conversations.edit("talk-000001", title="new")
+    writes = laptop.json("why", "talk-000001")["writes"]
+    assert [w["value"] for w in writes if w["field"] == "title"] == ["new"]
+    assert [w["value"] for w in writes if w["field"] == "current_topic"] == ["tea"]
+
+
 def test_a_signature_that_does_not_hold_is_told(conflict: str, laptop: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     real = replica.read_wire_entry
 
@@ -73,7 +83,11 @@ def test_a_signature_that_does_not_hold_is_told(conflict: str, laptop: Device, m
 
     monkeypatch.setattr("aico_crdt.cli.reading.read_wire_entry", forged)
     assert "NOT VALID" in laptop("why", conflict, code=1)
-    assert {w["verified"] for w in laptop.json("why", conflict, code=1)["writes"]} == {False}
+    writes = laptop.json("why", conflict, code=1)["writes"]
+    assert {w["verified"] for w in writes} == {False}
+    entry = laptop.json("inspect", "entry", writes[0]["entry"], code=1)
+    assert entry["verified"] is False
+    assert "not by the device it names" in entry["problem"]
 
 
 def test_of_a_forgotten_document_nothing_is_known(conflict: str, laptop: Device) -> None:
