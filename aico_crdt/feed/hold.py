@@ -163,6 +163,10 @@ class HoldQueue:
             del self._by_awaited[event[:2]]
         return ready
 
+    def everything(self) -> list[Waiting]:
+        """All that waits. Each stays held, as with :meth:`retry`."""
+        return list(self._waiting.values())
+
     def expired(self, now_ms: int) -> list[Waiting]:
         """Let go of what has waited longer than the limit, and return it."""
         old = [item for item in self._waiting.values() if now_ms - item.since_ms > self.limits.age_ms]

@@ -122,6 +122,10 @@ class Holds:
                 self._ready += self._queue.retry(Awaited("key", key_id))
         self.wake_force()
 
+    def wake_all(self) -> None:
+        """A revocation came into force: what waits for an entry of the revoked now speaks for that entry."""
+        self._ready += self._queue.everything()
+
     def ready(self) -> list[tuple[Collection, bytes]]:
         """What may go on, taken out of the queue; the caller applies it or holds it again."""
         taken, self._ready = self._ready, []

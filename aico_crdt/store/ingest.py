@@ -106,6 +106,11 @@ class Intake:
             self._run(collection, run.entries)
         self._retry()
 
+    def look_again(self) -> None:
+        """Judge all that waits anew."""
+        self._holds.wake_all()
+        self._retry()
+
     def finish(self) -> Outcome:
         """Write what is held; the workspace's own flush comes after."""
         self._holds.save()
@@ -327,6 +332,7 @@ class Intake:
         if stated:
             if statements.reload(workspace):
                 self.report.revoked = True
+                self._holds.wake_all()
             self._holds.wake_members()
 
     def _check_erased(self, space: Space, header: Header, index: int, erased: Erased | None) -> tuple[bytes, int]:

@@ -152,6 +152,7 @@ def admit(store: DocumentStore, device: bytes, *, name: str, trust: str = "full"
             places = []
         change = workspace.counters.change
     store.announce(Commit(change, own=places, family_changed=True))
+    StoreReplica(store).look_again()
     return admission(store, device)
 
 
@@ -264,3 +265,4 @@ def revoke(store: DocumentStore, device: bytes) -> None:
         statements.reload(workspace)
         change = workspace.counters.change
     store.announce(Commit(change, own=transaction.places, family_changed=True))
+    StoreReplica(store).look_again()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aico_crdt.crdt import BORN
 from aico_crdt.errors import Damaged, NotFound, PeerError
@@ -269,11 +269,21 @@ class StoreReplica:
 
     def ingest_runs(self, tag: bytes, runs: Sequence[Run], source: bytes) -> Outcome:
         """Take decoded runs; see :class:`aico_crdt.store.ingest.Intake`. Durable when it returns."""
-        store = self._store
         collection = self._collection(tag)
+        return self._receive(lambda intake: intake.take(collection, runs), source)
+
+    def look_again(self) -> None:
+        """Judge anew what waits: the family was changed on this device."""
+        with self._store.reading() as (_, records):
+            if next(records.scan_raw(b"H"), None) is None:
+                return
+        self._receive(Intake.look_again, self._store.device)
+
+    def _receive(self, take: Callable[[Intake], None], source: bytes) -> Outcome:
+        store = self._store
         with store.writing() as workspace:
             intake = Intake(workspace, store.config, source)
-            intake.take(collection, runs)
+            take(intake)
             report = intake.finish()
             # First the new incarnation: a witness written under one that a clone shares could be void itself.
             if report.own_feed:
@@ -286,7 +296,8 @@ class StoreReplica:
                 self._witness(workspace)
             change = workspace.counters.change
         if report.applied or places:
-            store.announce(Commit(change, places, report.heads, source, family_changed=collection.kind == DIRECTORY))
+            of_family = store.directory.directory.tag in report.heads
+            store.announce(Commit(change, places, report.heads, source, family_changed=of_family))
         for refusal in report.refusals:
             _log.warning("refused an entry", extra={"code": refusal.code, "peer": source.hex()})
         return report

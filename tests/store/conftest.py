@@ -6,6 +6,7 @@ other's entries, manifests and bodies, through nothing but :class:`StoreReplica`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,11 @@ def clock() -> Clock:
 class Families:
     """Makes, opens and at the end closes stores under one directory."""
 
-    def __init__(self, root: Path, kinds: list[Kind], clock: Clock) -> None:
+    def __init__(
+        self, root: Path, kinds: list[Kind], clock: Clock, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
         self.root = root
+        self.random = random
         self.kinds = kinds
         self.clock = clock
         self.config = CONFIG
@@ -106,7 +110,13 @@ class Families:
         first = root / "store0"
         settings = [configs[i] if i < len(configs) else config for i in range(count)]
         membership.found(
-            first, identity_of(0), self.kinds, name="device 0", config=settings[0] or CONFIG, clock_ms=self.clock
+            first,
+            identity_of(0),
+            self.kinds,
+            name="device 0",
+            config=settings[0] or CONFIG,
+            clock_ms=self.clock,
+            random=self.random,
         )
         stores = [self.open(first, 0, config=settings[0])]
         for index in range(1, count):
@@ -124,7 +134,8 @@ class Families:
         identity = identity_of(index)
         raw = membership.admit(admitter, identity.device, name=f"device {index}", trust=trust)
         path = admitter.path.parent / f"store{index}"
-        membership.join(path, identity, self.kinds, raw, config=config or CONFIG, clock_ms=self.clock)
+        settings = config or CONFIG
+        membership.join(path, identity, self.kinds, raw, config=settings, clock_ms=self.clock, random=self.random)
         return self.open(path, index, config=config)
 
     def open(
@@ -145,6 +156,7 @@ class Families:
             config=config or CONFIG,
             lease=place or None,
             clock_ms=self.clock,
+            random=self.random,
         )
         self._opened.append(store)
         return store

@@ -668,3 +668,28 @@ def test_heads_of_a_refused_entry_are_not_told(family: Any) -> None:
     assert report.rejected == 1
     assert report.heads == ()
     assert Head(b.device, evil.incarnation, 1, entry.header.hash) not in heads_of(a, evil.collection())
+
+
+def test_what_waits_for_its_author_goes_on_when_that_is_admitted_here(family: Any) -> None:
+    a, b = family(2)
+    c = family.join(b, 2)
+    written = c.create("memory", {"content": "new here"})
+    tag = c.directory.find("own", "memory").tag
+    runs, _ = StoreReplica(c).read_entries(tag, [(c.device, c.incarnation, 1)], 1 << 20)
+    assert StoreReplica(a).deliver(tag, runs, c.device).held == 1
+    membership.admit(a, c.device, name="device 2")
+    assert written in view(a)
+
+
+def test_what_speaks_for_a_revoked_devices_entry_is_looked_at_again(family: Any) -> None:
+    """B's entry stands on one of C that A lacks; A revokes C; what B had applied must come into force here too."""
+    a, b, c = family(3)
+    evil = Hostile(c)
+    first, second = evil.update(evil.birth()), evil.update(evil.birth(), "e")
+    later = Hostile(b)
+    give(a, first)
+    on_second = later.update(later.birth(), "of-b", deps=[second.header.head])
+    assert give(a, on_second).held == 1
+    membership.revoke(a, c.device)
+    assert give(a, second).applied == 2
+    assert {"d", "e", "of-b"} <= set(view(a))
