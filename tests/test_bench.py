@@ -22,9 +22,9 @@ PROMISED = (
 KEYS = {"name", "value", "unit", "better", "peers", "ratio", "size", "extra"}
 
 
-def run(tmp_path: Path, *names: str) -> list[dict[str, Any]]:
-    output = tmp_path / "results.json"
-    assert main([*names, "--quick", "--dir", str(tmp_path), "--output", str(output)]) == 0
+def run(place: Path, *names: str) -> list[dict[str, Any]]:
+    output = place / "results.json"
+    assert main([*names, "--quick", "--dir", str(place), "--output", str(output)]) == 0
     found: list[dict[str, Any]] = json.loads(output.read_text())
     return found
 
@@ -33,9 +33,9 @@ def test_every_promised_name_is_there() -> None:
     assert list(NAMES) == PROMISED.split()
 
 
-def test_results_have_the_promised_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_have_the_promised_shape(fast_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["append_durable", "read_row", "emotion_register_size"]
-    found = run(tmp_path, *names)
+    found = run(fast_path, *names)
     assert [one["name"] for one in found] == names
     for one in found:
         assert one.keys() - {"p10", "p90"} == KEYS
@@ -51,19 +51,19 @@ def test_results_have_the_promised_shape(tmp_path: Path, capsys: pytest.CaptureF
     )
     table = capsys.readouterr().out
     assert all(name in table for name in names)
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json"}  # nothing is left behind
+    assert {path.name for path in fast_path.iterdir()} == {"results.json"}  # nothing is left behind
 
 
 @pytest.mark.processes
-def test_two_processes_meet_and_are_measured(tmp_path: Path) -> None:
-    noop, latency = run(tmp_path, "resync_noop", "live_latency")
+def test_two_processes_meet_and_are_measured(fast_path: Path) -> None:
+    noop, latency = run(fast_path, "resync_noop", "live_latency")
     assert noop["extra"]["bytes"] > 0
     assert noop["extra"]["ratio_to_small"] > 0
     assert latency["p10"] <= latency["value"] <= latency["p90"] <= latency["extra"]["max_ms"]
 
 
-def test_ingest_applies_every_entry_it_counts(tmp_path: Path) -> None:
-    assert run(tmp_path, "ingest")[0]["unit"] == "entries/s"
+def test_ingest_applies_every_entry_it_counts(fast_path: Path) -> None:
+    assert run(fast_path, "ingest")[0]["unit"] == "entries/s"
 
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(
