@@ -45,7 +45,7 @@ from aico_crdt.feed import (
 )
 from aico_crdt.feed.fork import encode_fork, prove_fork
 from aico_crdt.feed.header import NO_MARK
-from aico_crdt.store import forget, layout, refold, rows, statements
+from aico_crdt.store import forget, layout, receipts, refold, rows, statements
 from aico_crdt.store.holds import Holds
 from aico_crdt.store.records import Collection, DocumentRecord, unpack
 from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
@@ -99,6 +99,7 @@ class Intake:
         self._source = source
         self._holds = Holds(workspace, config)
         self._identities: dict[tuple[bytes, bytes], tuple[int, str]] = {}
+        self._heard: dict[tuple[bytes, int], int] = {}
         self.report = Outcome()
 
     def take(self, collection: Collection, runs: Sequence[Run]) -> None:
@@ -114,6 +115,7 @@ class Intake:
     def finish(self) -> Outcome:
         """Write what is held; the workspace's own flush comes after."""
         self._holds.save()
+        receipts.note_dependencies(self._workspace, self._heard)
         return self.report
 
     # A run
@@ -328,6 +330,10 @@ class Intake:
         self.report.heads.setdefault(collection.tag, []).append(header.head)
         if header.device == core.identity.device and header.incarnation == core.incarnation:
             self.report.own_feed = True
+        for dep in header.deps:
+            # What a device builds on, it holds: it had applied that before it signed this.
+            place = (header.device, workspace.feed(collection, dep.device, dep.incarnation).number)
+            self._heard[place] = max(dep.seq, self._heard.get(place, 0))
         self._holds.applied(collection, header)
         if stated:
             if statements.reload(workspace):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Reco
 
 if TYPE_CHECKING:
     from aico_crdt.store.store import DocumentStore
+    from aico_crdt.store.workspace import Workspace
 
 _ACK: Final = struct.Struct(">QQQ")
 """Value of a `P` record: seq held, seq through which forgets are erased, when it was heard (Unix ms)."""
@@ -98,6 +99,16 @@ def _fresh(
         if seq > old[0] or gone > old[1]:
             fresh.append((feed.number, seq, gone))
     return fresh
+
+
+def note_dependencies(workspace: Workspace, heard: Mapping[tuple[bytes, int], int]) -> None:
+    """Keep what signed entries prove: `heard` is, by device and feed number, the seq that its entries depend on."""
+    for (device, feed_number), seq in heard.items():
+        key = layout.peer(device, feed_number)
+        before = workspace.records.get(key)
+        old = (0, 0, 0) if before is None else unpack(_ACK, before, "acknowledgement")
+        if seq > old[0]:
+            workspace.records.put(key, _ACK.pack(seq, old[1], old[2]))
 
 
 def held(records: Records, device: bytes, feed_number: int) -> tuple[int, int, int]:
