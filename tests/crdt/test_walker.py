@@ -387,6 +387,14 @@ def test_a_surrogate_pair_is_never_cut() -> None:
     assert not later.cuts.isdisjoint(pairs_of(update(smile)))
 
 
+@pytest.mark.parametrize("wide", ["\U00010000", "😀", "\U000fffff", "\U00100000", "\U0010ffff"])
+def test_the_pairs_of_a_state_are_found_wherever_they_are(wide: str) -> None:
+    text = f"long text, … ￿ and {wide} more"
+    place = len(text.split(wide)[0])
+    assert pairs_of(update(in_text(b"\x04" + string(text)))) == {(AUTHOR, place + 1)}
+    assert pairs_of(update(in_text(b"\x04" + string(text.replace(wide, "￿é"))))) == set()
+
+
 def test_caps() -> None:
     raw = update(field("a"), field("b"), deletes=deletes((AUTHOR, 0, 1)))
     walked(raw, max_bytes=len(raw), max_structs=3)
