@@ -22,7 +22,7 @@ MAX_ADMISSION_BYTES: Final = 16 << 20
 KEEP_THE_KEY: Final = "Keep a copy of the key file in a safe place: without it nobody can open this store."
 
 
-@command("init")
+@command("init", short_help="Make this device's store.")
 @click.option("--name", help="What the family calls this device.  [default: its host name]")
 @click.option("--type", "device_type", type=click.Choice(DEVICE_TYPES), default=None, help="What it is.")
 @click.option(
@@ -121,7 +121,7 @@ def _report(app: App, key: Path, what: str) -> None:
     output.say(KEEP_THE_KEY)
 
 
-@command("id")
+@command("id", short_help="Print this device's id and keys.")
 @as_json
 def identity(app: App, in_json: bool) -> None:
     """Print this device's id and keys; make its key if there is no store yet.

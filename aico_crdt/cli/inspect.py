@@ -8,7 +8,7 @@ import click
 
 from aico_crdt import clock
 from aico_crdt.cli import naming, output, reading
-from aico_crdt.cli.command import Command, as_json, command
+from aico_crdt.cli.command import Command, as_json, command, global_options
 from aico_crdt.cli.opening import App
 from aico_crdt.errors import InvalidValue
 from aico_crdt.store import DocumentStore, Receipt, layout
@@ -23,7 +23,7 @@ POLL_S: Final = 5.0
 # status
 
 
-@command("status")
+@command("status", short_help="Say what is stored, or where a document is.")
 @click.argument("document", required=False)
 @click.option("--wait", is_flag=True, help="Wait until every device that may have the document has it.")
 @click.option("--timeout", type=click.FloatRange(0, 86_400), default=30.0, show_default=True, help="Seconds to wait.")
@@ -147,31 +147,47 @@ def _show_receipt(
 # inspect
 
 
-@click.group("inspect", invoke_without_command=True)
+@click.group(
+    "inspect",
+    params=[*global_options(outer=False)],
+    invoke_without_command=True,
+    short_help="Look into the store, decoded.",
+)
+@as_json
 @click.pass_context
-def inspect(context: click.Context) -> None:
-    """Look into the store: collections, documents, feeds, entries, conflicts; decoded."""
+def inspect(context: click.Context, in_json: bool) -> None:
+    """Look into the store: collections, documents, feeds, entries, conflicts; decoded.
+
+    Without a command: its collections.
+    """
     if context.invoked_subcommand is None:
-        context.invoke(inspect_store, in_json=False)
+        context.ensure_object(App).begin()
+        context.invoke(inspect_store, in_json=in_json)
+    elif in_json:
+        raise click.UsageError(f"Give --json after {context.invoked_subcommand}.")
 
 
-@inspect.command("store", cls=Command)
+@inspect.command("store", cls=Command, short_help="The collections.")
 @as_json
 @click.pass_obj
 def inspect_store(app: App, in_json: bool) -> None:
     """The collections, with their tags and what is on hold or was rejected."""
     with app.open() as store:
         found = reading.status(store)
+        evidence = reading.evidence(store)
+        names = {one["source"]: naming.name_of(store, one["source"]) for one in evidence}
     if in_json:
-        output.dump("store", found.to_json())
+        output.dump("store", {**found.to_json(), "evidence_list": evidence})
         return
     rows = [(t.name, t.collection.tag.hex(), t.documents, t.forgotten, t.feeds, t.entries) for t in found.collections]
     output.table(("collection", "tag", "#documents", "#forgotten", "#feeds", "#entries"), rows)
     output.say()
     output.facts([("on hold", found.held_entries), ("evidence", found.evidence), ("owed erasures", found.owed)])
+    for one in evidence[:LISTED]:
+        output.say(f"{one['what']} ({one['reason']}) from {names[one['source']]} at {output.when(one['time_ms'])}")
 
 
-@inspect.command("collection", cls=Command)
+@inspect.command("collection", cls=Command, short_help="Feeds and documents of one collection.")
 @click.argument("name", metavar="SPACE/KIND")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=LISTED, show_default=True)
 @as_json
@@ -246,7 +262,7 @@ def _feeds(store: DocumentStore, records: Records, number: int) -> list[dict[str
     return found
 
 
-@inspect.command("document", cls=Command)
+@inspect.command("document", cls=Command, short_help="One document taken apart.")
 @click.argument("words", nargs=-1, required=True, metavar="[KIND] ID")
 @as_json
 @click.pass_obj
@@ -354,7 +370,7 @@ def conflicts_json(store: DocumentStore, conflicts: Any) -> dict[str, Any]:
     }
 
 
-@inspect.command("conflicts", cls=Command)
+@inspect.command("conflicts", cls=Command, short_help="Every document in conflict.")
 @as_json
 @click.pass_obj
 def inspect_conflicts(app: App, in_json: bool) -> None:
@@ -377,7 +393,7 @@ def inspect_conflicts(app: App, in_json: bool) -> None:
                     output.say(f"  {name}, {who} at {output.stamp(version.hlc)}: {output.brief(version.value, 200)}")
 
 
-@inspect.command("feed", cls=Command)
+@inspect.command("feed", cls=Command, short_help="What one device wrote in one collection.")
 @click.argument("name", metavar="SPACE/KIND/DEVICE[/INCARNATION]")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=LISTED, show_default=True)
 @as_json
@@ -423,7 +439,7 @@ def _items(entry: reading.Logged, limit: int = 5) -> str:
     return "; ".join(shown)
 
 
-@inspect.command("entry", cls=Command)
+@inspect.command("entry", cls=Command, short_help="One entry, its signature checked.")
 @click.argument("words", nargs=-1, required=True, metavar="SPACE/KIND/DEVICE/INCARNATION/SEQ")
 @as_json
 @click.pass_obj
@@ -496,7 +512,7 @@ def _show_entry(store: DocumentStore, logged: reading.Logged, verdict: reading.V
 # log
 
 
-@command("log")
+@command("log", short_help="List entries, newest first.")
 @click.option("--kind", help="Only entries of this kind.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=LISTED, show_default=True, help="Entries at most.")
 @click.option("--follow", is_flag=True, help="Go on with entries as they come, oldest first, until interrupted.")

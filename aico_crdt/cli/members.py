@@ -19,7 +19,7 @@ TRUSTS: Final = ("full", "limited", "relay")
 _DEVICE: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
-@command("admit")
+@command("admit", short_help="Admit a device to the family.")
 @click.argument("device_id")
 @click.option("--name", required=True, help="What the family calls the device.")
 @click.option("--trust", type=click.Choice(TRUSTS), default="full", show_default=True, help="What it may read and do.")
@@ -57,7 +57,7 @@ def _refuse_second(store: DocumentStore, device: bytes, name: str) -> None:
             raise InvalidValue(f"There already is a device named {name!r}.", "Choose another name.")
 
 
-@command("revoke")
+@command("revoke", short_help="End a device's membership.")
 @click.argument("device")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def revoke(app: App, device: str, yes: bool) -> None:
@@ -78,7 +78,7 @@ def revoke(app: App, device: str, yes: bool) -> None:
     output.say(f"Revoked {member.name}. The other devices learn of it when they next sync.")
 
 
-@command("devices")
+@command("devices", short_help="List the family's devices.")
 @as_json
 def devices(app: App, in_json: bool) -> None:
     """List the family's devices, current and revoked."""

@@ -69,7 +69,7 @@ def counting(store: DocumentStore) -> Iterator[Side]:
 # merge
 
 
-@command("merge")
+@command("merge", short_help="Bring two stores together, or a store and a bundle.")
 @click.argument("a", type=_PATH)
 @click.argument("b", type=_PATH)
 @click.option("--key-a", type=_KEY, help="Key file of store A.  [default: found by the store's device]")
@@ -257,7 +257,7 @@ def _merge_bundle(app: App, a: Path, file: Path, key: Path | None, in_json: bool
 # bundle
 
 
-@command("bundle")
+@command("bundle", short_help="Write a file to carry to another device.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @as_json
 def write(app: App, file: Path, in_json: bool) -> None:
@@ -290,7 +290,7 @@ class Difference:
     fields: tuple[str, ...] = ()
 
 
-@command("diff")
+@command("diff", short_help="Compare two stores, or a store and a bundle.")
 @click.argument("a", type=_PATH)
 @click.argument("b", type=_PATH)
 @click.option("--key-a", type=_KEY, help="Key file of store A.  [default: found by the store's device]")

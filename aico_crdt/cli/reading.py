@@ -229,6 +229,13 @@ def tally(core: Core, records: Records, collection: Collection) -> Tally:
     return found
 
 
+def evidence(store: DocumentStore) -> list[dict[str, Any]]:
+    """What was kept to show of forks and rejected entries, newest first: kind, reason, who handed it over, when."""
+    with store.reading() as (_, records):
+        kept = [msgpack.unpackb(value) for _, value in records.scan(b"V", reverse=True)]
+    return [{"what": what, "reason": reason, "source": source, "time_ms": ms} for what, reason, source, ms, *_ in kept]
+
+
 def conflicts(store: DocumentStore) -> list[Row]:
     """Every row with an open conflict."""
     return [row for kind in store.kinds for row in store.rows(kind) if row.conflicts]

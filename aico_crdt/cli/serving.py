@@ -32,7 +32,7 @@ POLL_S: Final = 0.05
 _BIND: Final = re.compile(r"(?:tcp://)?(\[[0-9A-Fa-f:.%a-z]+\]|[\w.*-]+):([0-9]{1,5})", re.ASCII)
 
 
-@command("serve")
+@command("serve", short_help="Link with the family's devices until stopped.")
 @click.option("--bind", metavar="tcp://HOST:PORT", help="Where to listen.  [default: the settings host and port]")
 @click.option(
     "--peers", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
@@ -80,7 +80,7 @@ async def _serve(store: Store, settings: Config, peers: Sequence[Peer]) -> None:
     output.say("Stopped.")
 
 
-@command("sync")
+@command("sync", short_help="Meet the peers of devices.yaml once.")
 @click.option("--peer", "names", multiple=True, help="Only this peer: its name or id; may be repeated.")
 @click.option(
     "--peers", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",

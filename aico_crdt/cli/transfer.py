@@ -50,7 +50,7 @@ _KNOWN: Final[Mapping[str, tuple[str, str, Mapping[str, fields.Field]]]] = {
 # Export
 
 
-@command("export")
+@command("export", short_help="Write what is stored as JSON lines.")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; may be repeated.")
 @click.option("--include-local", is_flag=True, help="Also what never leaves this device by itself.")
@@ -157,7 +157,7 @@ class Tally:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-@command("import")
+@command("import", short_help="Read an export, ours or ChatGPT's.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @as_json
 def import_(app: App, file: Path, in_json: bool) -> None:

@@ -21,7 +21,7 @@ from aico_crdt.store.verify import Report, verify_directory
 from aico_crdt.store.verify import verify as verify_store
 
 
-@command("verify")
+@command("verify", short_help="Check every live byte of the store.")
 @click.option("--refold", is_flag=True, help="Also fold every document anew and check every signature.")
 @as_json
 def verify(app: App, refold: bool, in_json: bool) -> None:
@@ -67,7 +67,7 @@ def _show_report(report: Report, in_json: bool) -> None:
         output.say(f"… and {report.more:,} more.")
 
 
-@command("compact")
+@command("compact", short_help="Drop what nobody needs any more.")
 @as_json
 def compact(app: App, in_json: bool) -> None:
     """Destroy the keys of what was forgotten long enough ago, and drop what no device needs any more.
@@ -104,7 +104,7 @@ def compact(app: App, in_json: bool) -> None:
     )
 
 
-@command("backup")
+@command("backup", short_help="Copy the store while it is used.")
 @click.argument("directory", type=click.Path(path_type=Path))
 @as_json
 def backup(app: App, directory: Path, in_json: bool) -> None:
@@ -124,7 +124,7 @@ def backup(app: App, directory: Path, in_json: bool) -> None:
     output.say(f"Copied the store to {directory}. To restore it, the key {key} is needed too: keep a copy elsewhere.")
 
 
-@command("restore")
+@command("restore", short_help="Make the store anew from a backup.")
 @click.argument("source", metavar="BACKUP", type=click.Path(path_type=Path))
 @as_json
 def restore(app: App, source: Path, in_json: bool) -> None:

@@ -80,7 +80,7 @@ def proof(store: DocumentStore, wrote: reading.Wrote) -> str:
     return f"its entry was pruned; written by {naming.name_of_writer(store, wrote.slot.writer)}, verified when it came"
 
 
-@command("why")
+@command("why", short_help="Say who wrote each field, proven how.")
 @click.argument("words", nargs=-1, required=True, metavar="[KIND] ID")
 @as_json
 def why(app: App, words: tuple[str, ...], in_json: bool) -> None:

@@ -15,8 +15,20 @@ from tests.cli.support import ROOT, Device
 PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
 FREE = {"fields", "profile", "counts", "pending", "content", "imported", "left_out", "value"}
 """Fields whose own names are not ours: a document's fields, devices, kinds, reasons."""
-LATER = {"where", "what", "erased_on", "owing", "unconfirmed", "forgotten_by", "forgotten_hlc", "moved_to"}
-"""Of forgotten documents, and of damage, only."""
+LATER = {
+    "where",
+    "reason",
+    "source",
+    "time_ms",
+    "what",
+    "erased_on",
+    "owing",
+    "unconfirmed",
+    "forgotten_by",
+    "forgotten_hlc",
+    "moved_to",
+}
+"""Of forgotten documents, damage and evidence only."""
 
 SECTIONS = {"conflicts", "document", "status", "log", "merge", "kind"}
 """Sections that others refer to; and the kind of a problem."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aico_crdt.feed import Entry, decode_entry, encode_entry
 from aico_crdt.store import StoreReplica
 from tests.cli.support import Device
 
@@ -104,12 +105,32 @@ def test_one_id_in_two_kinds_needs_its_kind(filled: Device) -> None:
 
 def test_inspect_shows_collections_feeds_and_documents(filled: Device) -> None:
     assert "own/memory" in filled("inspect")
+    assert filled.json("inspect") == filled.json("inspect", "store")
+    assert "own/memory" in filled("inspect", "--store", filled.store_path, "store")
+    assert filled.run("inspect", "--json", "store").exit_code == 2
     found = filled.json("inspect", "collection", "own/memory")
     assert [(f["device_name"], f["floor"], f["seq"]) for f in found["feed_list"]] == [("laptop", 1, 1)]
     assert [(d["id"], d["state"], d["life"]) for d in found["document_list"]] == [("memory-000001", "whole", 1)]
     assert filled.json("inspect", "collection", found["tag"]) == found
     assert "memory-000001" in filled("inspect", "collection", "own/memory")
     assert "There are " in filled.fails("inspect", "collection", "own/nothing")
+
+
+def test_what_was_rejected_is_shown_with_its_reason(laptop: Device, phone: Device) -> None:
+    with phone.open() as store:
+        store.memories.add("from the phone")
+        collection = store.directory.find("own", "memory")
+        assert collection is not None
+        runs, _ = StoreReplica(store).read_entries(collection.tag, [(store.device, store.incarnation, 1)], 1 << 20)
+        device = store.device
+    entry = decode_entry(runs[0][0])
+    forged = encode_entry(Entry(entry.header, bytes(64), entry.items))
+    with laptop.open() as store:
+        assert StoreReplica(store).ingest(collection.tag, [[forged]], device).rejected == 1
+    (kept,) = laptop.json("inspect", "store")["evidence_list"]
+    assert (kept["what"], kept["reason"], kept["source"]) == ("rejected", "bad-signature", device.hex())
+    assert "rejected (bad-signature) from phone" in laptop("inspect")
+    assert laptop.json("status")["evidence"] == 1
 
 
 def test_inspect_takes_a_document_apart(filled: Device) -> None:
