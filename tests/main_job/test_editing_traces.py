@@ -28,7 +28,7 @@ MAX_KEYSTROKES = 64
 """Keystrokes of a transaction, one commit and one entry."""
 DELIVERED_AT_ONCE = 256
 KEYSTROKES = None if os.environ.get("AICO_SOAK") else 20_000
-"""How much of the long single-user trace is typed (all of it takes minutes)."""
+"""How much of the long single-user trace is typed (all of it takes a minute)."""
 
 Patch = tuple[int, int, str]
 
@@ -194,3 +194,25 @@ def test_typing_at_once_on_several_stores_ends_as_recorded(
     assert [typist.text() == trace["endContent"] for typist in typists] == [True] * 3
     assert len({typist.store.content_hash() for typist in typists}) == 1
     assert verify(typists[-1].store, refold=True).clean
+
+
+def test_a_paper_typed_on_one_store_reads_the_same_on_another(
+    family: Family, shared_data: Callable[[str], Path]
+) -> None:
+    trace = read(shared_data("automerge-paper.json.gz"))
+    writer, reader, _ = [Typist(place, store) for place, store in enumerate(family())]
+    writer.begin()
+    text: list[str] = []
+    for number, one in enumerate(trace["txns"][:KEYSTROKES]):
+        for position, deleted, inserted in one["patches"]:
+            text[position : position + deleted] = inserted
+        writer.type(number, one["patches"])
+        reader.receive(writer.sent)
+        writer.sent.clear()
+    writer.commit()
+    reader.receive(writer.sent)
+    assert writer.text() == "".join(text)
+    assert reader.text() == "".join(text)
+    assert KEYSTROKES is not None or "".join(text) == trace["endContent"]
+    assert writer.store.content_hash() == reader.store.content_hash()
+    assert verify(reader.store, refold=True).clean
