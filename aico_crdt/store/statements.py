@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from aico_crdt.errors import Damaged, PeerError
 from aico_crdt.feed import decode_header, open_item
@@ -125,11 +126,10 @@ def reload(workspace: Workspace) -> bool:
 
 
 def refresh(core: Core, records: Records) -> None:
-    """Bring ``core.directory`` up to what other processes have committed since."""
+    """Bring ``core.directory`` up to what other processes have committed since; never back to an older snapshot's."""
     count = Counters.load(records).statements
-    if count == core.directory.statements:
+    if count <= core.directory.statements:
         return
     base = load(records, core.identity, core.kinds, core.storage_key, core.directory.family.id)
-    core.directory = base
-    found = list(read_records(core, records, base.directory))
+    found = list(read_records(replace(core, directory=base), records, base.directory))
     core.directory = _directory(records, list(core.kinds.values()), base.spaces, base.family.id, found, count)

@@ -33,7 +33,7 @@ from aico_crdt.trust import Identity
 from aico_crdt.trust.lease import Lease, machine_id
 
 LIVES_FILE: Final = "lives"
-_log = logger("store")
+_log = logger(__name__)
 
 NOWHERE: Final = "Check the id, or sync with the device that has it."
 
@@ -281,8 +281,9 @@ class DocumentStore:
             raise Closed("The store is closed.")
         with self._environment.read() as transaction:
             records = Records(transaction, self._core.checksum)
-            with self._core_lock:
-                statements.refresh(self._core, records)
+            if Counters.load(records).statements > self._core.directory.statements:
+                with self._core_lock:  # held by a writer of this process for as long as it writes
+                    statements.refresh(self._core, records)
             yield records
 
     @contextmanager
