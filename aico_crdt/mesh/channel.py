@@ -33,6 +33,8 @@ class Signal(Enum):
     """The same, and it has a link to this device over another connection."""
     OPENED = "opened"
     """The other side runs the link over this connection."""
+    ALIVE = "alive"
+    """The other side has answered :meth:`Channel.probe`, or a heartbeat."""
     BYE = "bye"
     """Nothing more comes."""
 
@@ -134,8 +136,7 @@ class Channel:
         if isinstance(got, frame.Data):
             return self._data(got)
         if isinstance(got, frame.Token):
-            self._token(got, now_ms)
-            return None
+            return self._token(got, now_ms)
         return Signal.OPENED if got.kind is Kind.OPEN else Signal.BYE
 
     def grant(self) -> None:
@@ -149,12 +150,15 @@ class Channel:
         silent_ms = now_ms - self.last_heard_ms
         if silent_ms >= self._config.heartbeat_timeout_ms:
             return True
-        interval_ms = self._config.heartbeat_interval_ms
-        if silent_ms >= interval_ms and now_ms - self._last_ping_ms >= interval_ms:
-            self._last_ping_ms = now_ms
-            self._ping = int(now_ms * 1000)
-            self._put(frame.encode_token(Kind.PING, self._ping))
+        if min(silent_ms, now_ms - self._last_ping_ms) >= self._config.heartbeat_interval_ms:
+            self.probe(now_ms)
         return False
+
+    def probe(self, now_ms: float) -> None:
+        """Asks for a sign of life."""
+        self._last_ping_ms = now_ms
+        self._ping = int(now_ms * 1000)
+        self._put(frame.encode_token(Kind.PING, self._ping))
 
     def excuse(self, late_ms: float) -> None:
         """This process stood still for so long: a silence during that time says nothing of the peer."""
@@ -176,16 +180,17 @@ class Channel:
         message = self._reassembler.add(data)
         return None if message is None else Delivery(data.lane, message)
 
-    def _token(self, token: frame.Token, now_ms: float) -> None:
+    def _token(self, token: frame.Token, now_ms: float) -> Signal | None:
         if token.kind is Kind.PING:
             self._put(frame.encode_token(Kind.PONG, token.value))
-        elif token.kind is Kind.PONG:
-            if token.value == self._ping:
-                self.rtt_ms = max(now_ms - token.value / 1000, 0.0)
-        elif not self._credited <= token.value <= self._sent:
-            raise Malformed(f"Credit for {token.value} bytes where {self._sent} were sent.")
-        else:
+        elif token.kind is Kind.PONG and token.value == self._ping:
+            self.rtt_ms = max(now_ms - token.value / 1000, 0.0)
+            return Signal.ALIVE
+        elif token.kind is Kind.CREDIT:
+            if not self._credited <= token.value <= self._sent:
+                raise Malformed(f"Credit for {token.value} bytes where {self._sent} were sent.")
             self._credited = token.value
+        return None
 
     def _put(self, raw: bytes) -> None:
         self.bytes_out += len(raw)

@@ -10,9 +10,9 @@ so that both always mean the same line, the one with the smaller device id leads
         open  ◀───────or───────────▶ open          the leader, on the line it chooses: its first
         open  ◀───────or───────────▶ open          the other answers; the link is up on both sides
 
-A hello tells whether its sender has a link already. To a leader that believes in a link, a hello without one means the
-link is dead: it leaves it for the new line. A link ends with its line, and a line carries one link at most.
-A dialer rests while there is a link by another line.
+A hello tells whether its sender has a link already. To a leader that believes in a link, a hello without one means that
+the link may be dead (or that the two crossed): it asks for a sign of life, and without one leaves it for the new line.
+A link ends with its line, and a line carries one link at most. A dialer rests while another line carries the link.
 
 What happens to one device is told in order: up, messages, down, and only then the next up. Credit goes back to the
 sender while the messages that wait for the handler stay under ``receive_queue_bytes``.
@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import SystemRandom
 from typing import Final, Protocol
@@ -47,6 +47,8 @@ log = logger(__name__)
 SOCKETS_A_PEER: Final = 4
 """A DEALER, its monitor's two ends, and one that is just closing."""
 MIN_TICK_S: Final = 0.02
+CONTEST_S: Final = 1.0
+"""How long a line may take to show that it lives when another wants its place: a slow round trip. At most a beat."""
 
 
 class Handler(Protocol):
@@ -126,6 +128,7 @@ class Links:
         self._context, self._zap = context, zap
         self.endpoint = self._server.endpoint
         self._running = True
+        self._contest_s = min(CONTEST_S, self._config.heartbeat_interval_ms / 1000)
         self._tick_s = max(MIN_TICK_S, self._config.heartbeat_interval_ms / 4000)
         self._timer = self._loop.call_later(self._tick_s, self._tick)
         for peer in self._peers:
@@ -252,9 +255,17 @@ class Links:
     # --- dialed connections
 
     async def _wanted(self, remote: Remote, key: str) -> None:
-        while remote.is_busy or not (remote.dialer and remote.dialer.endpoints) or self._admits(key) != remote.device:
+        while (
+            remote.current is not None
+            or not (remote.dialer and remote.dialer.endpoints)
+            or self._admits(key) != remote.device
+        ):
             remote.wake.clear()
             await remote.wake.wait()
+
+    def _may_dial(self, remote: Remote, key: str) -> bool:
+        has_endpoints = remote.dialer is not None and bool(remote.dialer.endpoints)
+        return has_endpoints and remote.current is None and self._admits(key) == remote.device
 
     def _dial(self, remote: Remote, key: str, endpoint: str) -> Connection:
         return Connection(
@@ -310,6 +321,8 @@ class Links:
                 self._deliver(line, got)
             elif got is Signal.OPENED:
                 self._opened(line)
+            elif got is Signal.ALIVE:
+                self._alive(line)
             elif got is Signal.BYE:
                 self._close(line, "the peer said bye")
             elif got is not None:
@@ -330,15 +343,29 @@ class Links:
             line.transport.settle()
         else:
             self._greet(line)
+        current = remote.current
         if not self._leads(line.device):
-            if line.dialed and line.said_link and remote.link is not None:
+            if line.dialed and line.said_link and current is not None:
                 self._close(line, "another line carries the link")
-        elif not remote.is_busy:
+        elif current is None:
             self._open(remote, line)
-        elif remote.link is not None and not peer_has_link:
-            self._close(remote.link.line, "the peer began anew", then=line)
-        elif line.dialed and remote.link is not None:
+        elif not peer_has_link:
+            remote.contender = line
+            current.channel.probe(self._now_ms())
+            self._loop.call_later(self._contest_s, self._settle, remote, current, line)
+        elif line.dialed:
             self._close(line, "another line carries the link")
+
+    def _alive(self, line: Line) -> None:
+        remote = self._remote(line.device)
+        if remote.current is line:
+            remote.contender = None
+
+    def _settle(self, remote: Remote, current: Line, contender: Line) -> None:
+        """The leader leaves a line that has not shown that it lives."""
+        if self._running and remote.contender is contender and remote.current is current and not contender.closed:
+            remote.contender = None
+            self._close(current, "the peer began anew", then=contender)
 
     def _open(self, remote: Remote, line: Line) -> None:
         """The leader chooses `line`."""
@@ -367,18 +394,20 @@ class Links:
         line.transport.close() if isinstance(line.transport, Route) else line.transport.close(reason)
         self._forget(line, reason, cut=cut)
         remote = self._remote(line.device)
-        if not self._running or remote.is_busy:
+        if not self._running or remote.current is not None:
             return
         others = [other for other in remote.lines if other.channel.greeted]
-        if self._leads(line.device):
-            chosen = then or (others[0] if others else None)
-            if chosen is not None:
-                self._open(remote, chosen)
-        elif then is None:
-            # A line that was greeted as "I have a link" would not tell the leader that there is none now.
-            for other in others:
-                self._close(other, "the link it stood by for is gone")
+        if not self._leads(line.device):
+            # The leader may choose one of them. If it does not, it has not noticed: only a new hello tells it.
+            self._loop.call_later(2 * self._contest_s, self._retire, remote, others)
+        elif then is not None or others:
+            self._open(remote, then or others[-1])
         remote.wake.set()
+
+    def _retire(self, remote: Remote, lines: Sequence[Line]) -> None:
+        if self._running and remote.current is None:
+            for line in lines:
+                self._close(line, "the link it stood by for is gone")
 
     def _forget(self, line: Line, reason: str, *, cut: bool) -> None:
         line.closed = True
@@ -409,6 +438,8 @@ class Links:
         link = Link(line, self._loop.time())
         log.info("links: %s is up, %s", remote.device.hex(), "dialed" if line.dialed else "accepted")
         remote.link = link
+        for other in [other for other in remote.lines if other.dialed and other is not line]:
+            self._close(other, "another line carries the link")
         link.task = remote.told = self._loop.create_task(self._tell(remote.told, link))
         link.task.add_done_callback(partial(self._told, link))
 

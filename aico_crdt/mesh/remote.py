@@ -91,6 +91,7 @@ class Remote:
         self.device = device
         self.link: Link | None = None
         self.opening: Line | None = None
+        self.contender: Line | None = None
         self.lines: dict[Line, None] = {}
         self.told: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()
@@ -101,9 +102,9 @@ class Remote:
         self.last_reason = ""
 
     @property
-    def is_busy(self) -> bool:
-        """There is a link, or one is being opened."""
-        return self.link is not None or self.opening is not None
+    def current(self) -> Line | None:
+        """The line that carries the link, or is offered for it."""
+        return self.link.line if self.link is not None else self.opening
 
     def status(self) -> LinkStatus:
         """See :class:`LinkStatus`."""

@@ -5,7 +5,8 @@ CURVE key that libzmq attaches to each message does (docs/hazards.md, 15). The k
 that is no longer admitted is cut off at once.
 
 libzmq has no call that closes one connection of a ROUTER. :meth:`Route.cut` shuts the TCP connection down beneath it,
-after which libzmq cleans up as for any lost connection.
+after which libzmq cleans up as for any lost connection. Descriptors are used again at once, so a connection is known by
+its descriptor together with the address it comes from.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import contextlib
 import errno
 import os
 import socket as posix
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 import zmq
@@ -36,6 +37,8 @@ PROBE_S: Final = 0.05
 _PROBE: Final = encode_token(Kind.PING, 0)
 _TCP: Final = (posix.AF_INET, posix.AF_INET6)
 
+Address = tuple[object, ...]
+
 log = logger(__name__)
 
 
@@ -55,14 +58,17 @@ class Listener(Protocol):
 class Route:
     """One accepted connection."""
 
-    __slots__ = ("_server", "descriptor", "device", "id", "key")
+    __slots__ = ("_server", "address", "descriptor", "device", "id", "key")
 
-    def __init__(self, server: Server, routing_id: bytes, key: str, device: bytes, descriptor: int) -> None:
+    def __init__(
+        self, server: Server, routing_id: bytes, key: str, device: bytes, descriptor: int, address: Address
+    ) -> None:
         self._server = server
         self.id = routing_id
         self.key = key
         self.device = device
         self.descriptor = descriptor
+        self.address = address
 
     def write(self, raw: bytes) -> bool:
         """Hands a frame to the connection; False when it is gone or takes no more."""
@@ -130,7 +136,7 @@ class Server:
         """See :meth:`Route.close`."""
         if self._routes.get(route.id) is route:
             del self._routes[route.id]
-            self._shut_down(route.descriptor)
+            self._shut_down(route.descriptor, route.address)
 
     def recheck(self) -> None:
         """Cuts the routes whose key is no longer admitted, and says so to the listener."""
@@ -164,14 +170,15 @@ class Server:
         if route is not None:
             return route
         descriptor = int(parts[1].get(zmq.SRCFD))
+        address = self._address_of(descriptor)
         # A routing id that a client chose could be one that another had: only libzmq's own, which begin with 0.
         if device is None or not routing_id.startswith(b"\0"):
             log.info("server: dropped a message of a key that is not admitted")
-            self._shut_down(descriptor)
+            self._shut_down(descriptor, address)
             return None
-        route = Route(self, routing_id, key, device, descriptor)
+        route = Route(self, routing_id, key, device, descriptor, address)
         if not self._listener.on_route(route):
-            self._shut_down(descriptor)
+            self._shut_down(descriptor, address)
             return None
         self._routes[routing_id] = route
         return route
@@ -195,24 +202,42 @@ class Server:
         self.cut(route)
         self._listener.on_route_lost(route, reason)
 
-    def _shut_down(self, descriptor: int) -> None:
-        """Ends the TCP connection behind `descriptor`, if it is one of this port.
-
-        The number is libzmq's and may by now name something else. The duplicate pins what it names; the port is
-        checked on it. At worst another connection of this server is cut, and dials again.
-        """
-        try:
-            duplicate = os.dup(descriptor)
-        except OSError:
-            return  # closed already
-        try:
-            connection = posix.socket(fileno=duplicate)
-        except OSError:
-            os.close(duplicate)
-            return  # no socket any more
-        with connection, contextlib.suppress(OSError):
-            if connection.family in _TCP and connection.getsockname()[1] == self._port:
+    def _shut_down(self, descriptor: int, address: Address) -> None:
+        """Ends the TCP connection from `address` behind `descriptor`."""
+        with _connection(descriptor) as connection:
+            if connection is not None and address and self._address(connection) == address:
                 connection.shutdown(posix.SHUT_RDWR)
+
+    def _address_of(self, descriptor: int) -> Address:
+        with _connection(descriptor) as connection:
+            if connection is not None:
+                return self._address(connection)
+        return ()
+
+    def _address(self, connection: posix.socket) -> Address:
+        """Where a connection of this port comes from; () for anything else."""
+        if connection.family in _TCP and connection.getsockname()[1] == self._port:
+            return tuple(connection.getpeername())
+        return ()
+
+
+@contextlib.contextmanager
+def _connection(descriptor: int) -> Iterator[posix.socket | None]:
+    """What is behind one of libzmq's descriptors, held by a duplicate. The number may by now name something else, or
+    nothing: None then, and an error of the system inside the block ends it."""
+    try:
+        duplicate = os.dup(descriptor)
+    except OSError:
+        yield None
+        return
+    try:
+        connection = posix.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        yield None
+        return
+    with connection, contextlib.suppress(OSError):
+        yield connection
 
 
 def _bind_error(config: Config, error: zmq.ZMQError) -> MachineError | InvalidValue:
