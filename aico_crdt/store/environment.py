@@ -193,6 +193,7 @@ class Environment:
         self.map_size = config.map_size_bytes
         self._reserve_bytes = config.reserve_bytes
         self.write_lock = threading.RLock()
+        self._writing = False
 
     @classmethod
     def create(cls, directory: Path, label: Label) -> None:
@@ -300,10 +301,16 @@ class Environment:
         """
         self._check()
         with self.write_lock:
+            if self._writing:
+                raise InvalidValue(
+                    "This thread is in the middle of a transaction of this store.",
+                    "Use that transaction's verbs, or end it first.",
+                )
             try:
                 transaction = self._environment.begin(write=True)
             except lmdb.Error as error:
                 raise translate(error) from error
+            self._writing = True
             try:
                 yield transaction
                 if not reserve:
@@ -315,6 +322,8 @@ class Environment:
             except BaseException:
                 transaction.abort()
                 raise
+            finally:
+                self._writing = False
 
     def _translate_write(self, error: lmdb.Error) -> AicoError:
         """As :func:`translate`. LMDB reports a write cut short by a full disk as EIO, so the free space decides."""

@@ -170,7 +170,7 @@ class DocumentStore:
             fresh = workspace.records.get(layout.meta("fresh")) is not None
             if reason is not None and not fresh:
                 self._renew_incarnation(workspace, random)
-                _log.warning("new incarnation", extra={"reason": reason})
+                _log.warning("new incarnation: %s", reason.replace(" ", "-"))
             if restored:
                 workspace.records.delete(layout.meta("restored"))
             if fresh:
@@ -331,8 +331,11 @@ class DocumentStore:
         """Several verbs, one commit: on disk when the block ends, taken back as a whole when it raises."""
         with self._write() as workspace:
             transaction = Transaction(workspace, self.config)
-            yield transaction
-            transaction.finish()
+            try:
+                yield transaction
+                transaction.finish()
+            finally:
+                transaction.end()
             change = workspace.counters.change
         self.announce(Commit(change, own=transaction.places))
 

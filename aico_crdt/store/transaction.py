@@ -91,13 +91,14 @@ class Transaction:
         now = self._workspace.now_ms
         document_id = ids.ulid(now, os.urandom(10)) if id is None else ids.check_public_id(id)
         _check_fields(fields)
+        plain(dict(fields))  # as a whole it is one value, with a value's limits
         opened = self._workspace.open(collection, document_id)
         if opened.forgotten:
             raise InvalidValue(f"This {kind} is forgotten by this same transaction.", "Bear it again later.")
-        if opened.alive:
+        if self._find(kind, document_id) is not None:
             raise InvalidValue(f"A {kind} with this id is here already.", "Edit it, or choose another id.")
         self._workspace.bear(opened, self._workspace.core.identity.device)
-        self._workspace.load(opened).bear(fields, self._stamp(opened))
+        self._apply(opened, lambda document, stamp: document.bear(fields, stamp))
         return document_id
 
     def edit(self, kind: str, document_id: str, fields: Mapping[str, Any]) -> None:
@@ -145,7 +146,7 @@ class Transaction:
             if opened.forgotten:
                 raise InvalidValue(f"This {kind} is forgotten by this same transaction.", "Bear it again later.")
             self._workspace.bear(opened, self._workspace.core.identity.device)
-            self._workspace.load(opened).put_slot(name, value, self._stamp(opened))
+            self._apply(opened, lambda document, stamp: document.put_slot(name, value, stamp))
             return
         self._change(kind, document_id, lambda d, stamp: d.put_slot(name, value, stamp))
 
@@ -228,6 +229,10 @@ class Transaction:
         self._pending.clear()
         self._open = False
 
+    def end(self) -> None:
+        """No verb works any more."""
+        self._open = False
+
     def checkpoint(self) -> None:
         """What was done so far stands even if what follows is taken back: one writer of a group has ended."""
         for opened, _ in list(self._changed.values()):
@@ -258,8 +263,7 @@ class Transaction:
 
     def _authorise(self, operation: str, collection: Collection, *, is_creator: bool) -> None:
         core = self._workspace.core
-        if not self._open:
-            raise Closed("This transaction has ended.", "Begin a new one.")
+        self._check_open()
         if collection.space == LOCAL:
             return
         trust = core.directory.family.trust_of(core.identity.device)
@@ -269,7 +273,12 @@ class Transaction:
                 "Ask the owner to do it on a full-trust device, or to admit this one.",
             )
 
+    def _check_open(self) -> None:
+        if not self._open:
+            raise Closed("This transaction has ended.", "Begin a new one.")
+
     def _find(self, kind: str, document_id: str) -> OpenDocument | None:
+        self._check_open()
         ids.check_public_id(document_id)
         for collection in self._workspace.core.directory.of_kind(kind):
             opened = self._workspace.open(collection, document_id)
@@ -288,13 +297,13 @@ class Transaction:
     def _change(self, kind: str, document_id: str, change: Callable[[Document, int], None]) -> None:
         opened = self._require(kind, document_id)
         self._authorise(UPDATE, opened.collection, is_creator=False)
-        change(self._workspace.load(opened), self._stamp(opened))
+        self._apply(opened, change)
 
-    def _stamp(self, opened: OpenDocument) -> int:
+    def _apply(self, opened: OpenDocument, change: Callable[[Document, int], None]) -> None:
         stamp = self._workspace.tick()
+        change(self._workspace.load(opened), stamp)
         opened.touched = True
         self._changed[opened.collection.number, opened.key] = (opened, stamp)
-        return stamp
 
     def _queue(self, collection: Collection, pending: _Pending) -> None:
         self._room -= pending.size

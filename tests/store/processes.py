@@ -1,4 +1,4 @@
-"""What the processes of the tests do: ``python processes.py WORK DIRECTORY ARGUMENTS…``; the store is ``DIRECTORY/store0``."""
+"""What the processes of the tests do: ``python processes.py WORK DIRECTORY ARGUMENTS…``, on ``DIRECTORY/store0``."""
 
 from __future__ import annotations
 
