@@ -23,7 +23,7 @@ LAYERS: Final = (
     ("store",),
     ("trust", "feed"),
     ("crdt",),
-    ("config", "versions", "logs"),
+    ("config", "versions", "logs", "home"),
     ("ids", "clock"),
     ("errors",),
 )

@@ -24,11 +24,12 @@ import yaml
 
 from aico_crdt import clock, logs
 from aico_crdt.cli import naming, reading, transfer
-from aico_crdt.cli.opening import ENV_HOME, App, write_private
+from aico_crdt.cli.opening import App, write_private
 from aico_crdt.companion.imports import Record
 from aico_crdt.companion.kinds import KINDS
 from aico_crdt.companion.store import Store
 from aico_crdt.errors import AicoError, NotFound, Unreachable
+from aico_crdt.home import ENV_HOME
 from aico_crdt.mesh import Node, load_peers
 from aico_crdt.store import membership
 from aico_crdt.store.directory import LOCAL

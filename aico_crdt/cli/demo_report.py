@@ -9,6 +9,8 @@ from typing import Any, Final
 from aico_crdt.cli import output
 from aico_crdt.cli.demo_story import DEVICES
 
+HASH_CHARS: Final = 8
+"""Of a content hash where it is compared by eye; the result shows all of it."""
 SHOWN: Final = 5
 """Open conflicts told one by one."""
 _DID: Final = {
@@ -42,9 +44,11 @@ def _family(report: Mapping[str, Any]) -> None:
 
 def _load(report: Mapping[str, Any]) -> None:
     load = report["load"]
-    what = "A household's month" if report["input"] is None else report["input"]
+    bundled = report["input"] is None
+    what = "A household's month" if bundled else report["input"]
     output.title(f"{what}: {output.plural(report['records'], 'record')}, everywhere after {load['load_ms']:,} ms")
-    output.say("Every record was written on the device that it names; links of CurveZMQ carried it to the others.")
+    where = "Every record was written on the device that it names" if bundled else "Records were spread over the three"
+    output.say(f"{where}; links of CurveZMQ carried what is shared to the others.")
     rows = [(name, load["written"][name], output.size(load["received_bytes"][name])) for name in DEVICES]
     output.table(("device", "#wrote", "#received"), rows)
     output.say()
@@ -58,11 +62,11 @@ def _apart(report: Mapping[str, Any]) -> None:
             name,
             ", ".join(_DID[verb] for verb in apart["writes"][name]),
             f"{sum(apart['commit_us'][name]) / len(apart['commit_us'][name]) / 1000:.1f} ms",
-            apart["content_hashes"][name][:16],
+            apart["content_hashes"][name][:HASH_CHARS],
         )
         for name in DEVICES
     ]
-    output.table(("device", "what it did alone", "#a commit", "content hash"), rows)
+    output.table(("device", "what it did alone", "#a commit", "content"), rows)
     output.say()
 
 
@@ -77,11 +81,11 @@ def _healed(report: Mapping[str, Any]) -> None:
             *(f"{devices[name]['shared'].get(kind, 0):,}" for kind in kinds),
             sum(devices[name]["local"].values()),
             output.size(heal["received_bytes"][name]),
-            devices[name]["content_hash"][:16],
+            devices[name]["content_hash"][:HASH_CHARS],
         )
         for name in DEVICES
     ]
-    columns = ("device", *(f"#{_many(kind)}" for kind in kinds), "#private", "#received", "content hash")
+    columns = ("device", *(f"#{_many(kind)}" for kind in kinds), "#private", "#received", "content")
     output.table(columns, rows)
     if any(devices[name]["local"] for name in DEVICES):
         output.say("What is private never left the device it was written on.")

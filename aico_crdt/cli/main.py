@@ -10,7 +10,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from aico_crdt.cli.command import Command, global_options, guard
-from aico_crdt.cli.opening import PROGRAM, App
+from aico_crdt.cli.opening import App
+from aico_crdt.home import PROGRAM
 from aico_crdt.versions import versions
 
 

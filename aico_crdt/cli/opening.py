@@ -1,20 +1,4 @@
-"""Where a device's store, key and lease are, and opening them together.
-
-The key is the device's, so its file is named by the device: ``keys/<first 32 hex digits of the device id>.key``. The
-store's label names its device in clear; so the key of any store, a restored one too, is found without being told.
-A key that was made before there was a store (`aico-crdt id`, to be admitted) is noted in ``keys/next-<store path>``
-until that store exists. The lease is ``leases/<store id>.lease``, never inside the store.
-
-=====================  ==============================================  =======================
-`AICO_CRDT_HOME`       not set: platformdirs                           set
-=====================  ==============================================  =======================
-store                  user_data_dir("aico-crdt")/store                HOME/store
-keys                   user_config_dir("aico-crdt")/keys               HOME/keys
-leases                 user_state_dir("aico-crdt")/leases              HOME/leases
-configuration          user_config_dir("aico-crdt")/config.toml        HOME/config.toml
-peers to dial          user_config_dir("aico-crdt")/devices.yaml       HOME/devices.yaml
-=====================  ==============================================  =======================
-"""
+"""What one invocation was told, and opening the store, key and lease that belong together (see `aico_crdt.home`)."""
 
 from __future__ import annotations
 
@@ -23,58 +7,21 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import platformdirs
-
 from aico_crdt import config, logs
-from aico_crdt.errors import InvalidValue, WrongKey
+from aico_crdt.errors import InvalidValue
+from aico_crdt.home import ENV_HOME, Home
 
 if TYPE_CHECKING:
     from aico_crdt.companion.store import Store
     from aico_crdt.trust import Identity
 
-PROGRAM: Final = "aico-crdt"
-ENV_HOME: Final = "AICO_CRDT_HOME"
 ENV_STORE: Final = "AICO_CRDT_STORE"
 ENV_KEY: Final = "AICO_CRDT_KEY_FILE"
 ENV_CONFIG: Final = "AICO_CRDT_CONFIG"
 ENV_LOG: Final = "AICO_CRDT_LOG_FILE"
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The directories of one user on this machine, or of one AICO_CRDT_HOME."""
-
-    store: Path
-    keys: Path
-    leases: Path
-    config: Path
-    peers: Path
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Home:
-        one = environment.get(ENV_HOME)
-        if one:
-            home = Path(one).absolute()
-            return cls(home / "store", home / "keys", home / "leases", home / "config.toml", home / "devices.yaml")
-        settings = platformdirs.user_config_path(PROGRAM)
-        data, state = platformdirs.user_data_path(PROGRAM), platformdirs.user_state_path(PROGRAM)
-        places = (data / "store", settings / "keys", state / "leases", settings / "config.toml")
-        return cls(*places, settings / "devices.yaml")
-
-    def key_of(self, device: bytes) -> Path:
-        return self.keys / f"{device.hex()[:32]}.key"
-
-    def lease_of(self, store: bytes) -> Path:
-        return self.leases / f"{store.hex()}.lease"
-
-    def next_of(self, store: Path) -> Path:
-        """The note of a key made before there is a store at `store`."""
-        name = blake2b(os.fsencode(os.path.realpath(store)), digest_size=8, person=b"aico.next.1").hexdigest()
-        return self.keys / f"next-{name}"
 
 
 @dataclass
@@ -124,27 +71,10 @@ class App:
             yield store
 
     def identity(self, directory: Path, device: bytes, key: Path | None) -> Identity:
-        """The identity of the store (or backup) of `device` at `directory`, from `key` or its own place.
+        """The identity of the store at `directory`, from `key` or its own place."""
+        from aico_crdt.companion.opening import identity_of
 
-        Raises:
-            WrongKey: it is not there, or another device's. LooseKeyFile: others can read it.
-        """
-        from aico_crdt.trust import Identity
-        from aico_crdt.trust.keyfile import KeyFile
-
-        file = KeyFile(key or self.home.key_of(device))
-        if not file.exists():
-            raise WrongKey(
-                f"The key of the store at {directory} is not here: there is no {file.path}.",
-                "Name its file with --key, or restore it from your backup of the key.",
-            )
-        identity = Identity.from_seed(file.read())
-        if identity.device != device:
-            raise WrongKey(
-                f"{file.path} is not the key of the store at {directory}.",
-                f"Name the key of device {device.hex()[:12]}… with --key, or another store with --store.",
-            )
-        return identity
+        return identity_of(self.home, directory, device, key)
 
     # Keys before there is a store
 

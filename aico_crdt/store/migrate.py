@@ -20,7 +20,7 @@ from aico_crdt.store.environment import Environment, Label
 from aico_crdt.store.records import Records
 from aico_crdt.trust import Identity
 
-_log = logger("store")
+_log = logger(__name__)
 
 Migration = Callable[[Records, Identity], None]
 """Changes every record of one format into the next one's, within one transaction."""

@@ -124,20 +124,20 @@ def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
         NotFound: no such document here, living or forgotten.
     """
     with store.reading() as (core, records):
+        buried = None
         for collection in core.directory.of_kind(kind):
             key = core.directory.spaces[collection.space].document_key(kind, document_id)
-            dead = tombstone(records, collection, key)
-            stored = records.get(layout.document(b"D", collection.number, key))
-            if stored is None and dead is None:
-                continue
-            record = None if stored is None else DocumentRecord.unpack(stored)
-            living = record is not None and record.state != layout.HIDDEN
-            places = _places(records, collection, key) if living else []
             others = [device for device in core.directory.readers(collection) if device != core.identity.device]
-            if living or dead is None:
+            stored = records.get(layout.document(b"D", collection.number, key))
+            if stored is not None and DocumentRecord.unpack(stored).state != layout.HIDDEN:
+                places = _places(records, collection, key)
                 on = tuple(d for d in others if all(held(records, d, feed)[0] >= seq for feed, seq in places))
                 return Receipt(kind, document_id, True, on, tuple(d for d in others if d not in on))
-            return _forgotten(store, core.directory, records, collection, key, kind, document_id, dead, others)
+            dead = tombstone(records, collection, key)
+            if dead is not None and buried is None:
+                buried = (collection, key, kind, document_id, dead, others)
+        if buried is not None:  # it lives in no space: it was forgotten
+            return _forgotten(store, core.directory, records, *buried)
     raise NotFound(f"There is no {kind} {document_id} here.", "Check the id, or sync with the device that has it.")
 
 

@@ -21,7 +21,7 @@ from aico_crdt.store.transaction import STATEMENT, Transaction
 from aico_crdt.store.transaction import Place as OwnPlace
 from aico_crdt.store.workspace import Core, Workspace
 
-_log = logger("store")
+_log = logger(__name__)
 MAX_REWRITES = 10_000
 
 
@@ -299,7 +299,7 @@ class StoreReplica:
             of_family = store.directory.directory.tag in report.heads
             store.announce(Commit(change, places, report.heads, source, family_changed=of_family))
         for refusal in report.refusals:
-            _log.warning("refused an entry", extra={"code": refusal.code, "peer": source.hex()})
+            _log.warning("refused an entry from %s: %s", source.hex(), refusal.code)
         return report
 
     def _witness(self, workspace: Workspace) -> None:
@@ -327,7 +327,7 @@ class StoreReplica:
                 attested.take_manifest(workspace, collection, raw, self._store.config.undo_window_s * 1000)
                 change = workspace.counters.change
         except PeerError as error:
-            _log.warning("refused a manifest", extra={"code": error.code, "peer": source.hex()})
+            _log.warning("refused a manifest from %s: %s", source.hex(), error.code)
             return IngestReport(rejected=1)
         self._store.announce(Commit(change, source=source))
         return IngestReport(applied=1, heads=self.heads(tag))
@@ -344,7 +344,7 @@ class StoreReplica:
                 except PeerError as error:
                     workspace.revert()
                     rejected += 1
-                    _log.warning("refused a body", extra={"code": error.code, "peer": source.hex()})
+                    _log.warning("refused a body from %s: %s", source.hex(), error.code)
             change = workspace.counters.change
         if made:
             self._store.announce(Commit(change, source=source))

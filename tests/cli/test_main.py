@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from aico_crdt.cli.main import cli
-from aico_crdt.cli.opening import Home
+from aico_crdt.home import Home
 from aico_crdt.versions import versions
 from tests.cli.support import ROOT, Device, Devices
 
