@@ -166,11 +166,9 @@ class Replay:
 
     def deliver_everything(self, to: Typist) -> None:
         """What `to` lacks, in an order that respects causes."""
+        everything = (sent for typist in self._typists for sent in typist.sent if sent.keystrokes)
         lacking = iter(
-            sorted(
-                (s for typist in self._typists for s in typist.sent if s.keystrokes and s.keystrokes[0] not in to.known),
-                key=lambda sent: sent.keystrokes,
-            )
+            sorted((one for one in everything if one.keystrokes[0] not in to.known), key=lambda sent: sent.keystrokes)
         )
         while some := list(islice(lacking, DELIVERED_AT_ONCE)):
             to.receive(some)
