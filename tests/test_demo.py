@@ -185,6 +185,7 @@ def test_interrupted_it_leaves_nothing(temporary: Path) -> None:
     )
     deadline = time.monotonic() + TIMEOUT_S
     while not list(temporary.glob("*/*/store/data.mdb")):
+        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     devices = psutil.Process(process.pid).children(recursive=True)
