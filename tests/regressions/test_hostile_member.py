@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
+import msgpack
 import pytest
 
-from aico_crdt.feed.header import MAX_DEPS
-from tests.store.hostile import Hostile, give
+from aico_crdt.feed import Operation
+from aico_crdt.feed.header import MAX_DEPS, MAX_LIFE, MAX_SEQ
+from aico_crdt.feed.manifest import encode_manifest, write_manifest
+from aico_crdt.store import StoreReplica
+from tests.store.conftest import exchange
+from tests.store.hostile import Hostile, give, heads_of
 
 
 @pytest.mark.xfail(strict=True, reason="above 1,024 feeds that moved, no entry can be written here any more")
@@ -21,3 +28,81 @@ def test_a_thousand_incarnations_do_not_stop_local_writes(family: Any) -> None:
         give(a, *entries[start : start + 100])
     a.create("memory", {"content": "honest"}, id="x")
     assert a.read("memory", "x") is not None
+
+
+@pytest.mark.xfail(strict=True, reason="whoever adds a birth slot of its own to a document counts as one who bore it")
+def test_a_limited_device_does_not_forget_what_others_bore(family: Any) -> None:
+    a, b = family(2, trusts=["limited"])
+    a.create("memory", {"content": "one"}, id="m", space="family")
+    exchange(a, b)
+    evil = Hostile(b)
+    shared = evil.collection("family")
+    birth = evil.update(evil.birth({}), "m", collection=shared, deps=heads_of(b, shared))
+    forget = evil.entry(Operation("m", 1, "forget", msgpack.packb([None, True])), collection=shared)
+    give(a, birth, forget)
+    assert a.read("memory", "m") is not None
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a manifest's heads for other devices' feeds are believed without a signature of theirs"
+)
+def test_a_manifest_does_not_silence_other_devices(family: Any) -> None:
+    a, b, c = family(3)
+    a.create("memory", {"content": "one"}, id="m")
+    exchange(a, b, c)
+    lie(c, b, [(head[0], head[1], 1 << 62, b"x" * 32) for head in heads_of(a, a.directory.find("own", "memory"))])
+    a.create("memory", {"content": "two"}, id="n")
+    exchange(a, c)
+    assert c.read("memory", "n") is not None
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest moves this device's own feed, to the last seq there is")
+def test_a_manifest_does_not_stop_local_writes(family: Any) -> None:
+    a, b = family(2)
+    a.create("memory", {"content": "one"}, id="m")
+    exchange(a, b)
+    lie(a, b, [(head[0], head[1], MAX_SEQ, b"x" * 32) for head in heads_of(a, a.directory.find("own", "memory"))])
+    a.create("memory", {"content": "two"}, id="n")
+
+
+@pytest.mark.xfail(strict=True, reason="a tombstone of a manifest may name the last life there is")
+def test_a_manifest_does_not_end_all_lives_to_come(family: Any) -> None:
+    a, b = family(2)
+    a.create("memory", {"content": "one"}, id="m")
+    exchange(a, b)
+    key = a.directory.spaces["own"].document_key("memory", "m")
+    lie(a, b, [], [(key, MAX_LIFE)])
+    a.create("memory", {"content": "two"}, id="m")
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a directory above 16 MiB, which any member can make, makes admissions too large"
+)
+def test_a_full_directory_does_not_stop_admissions(family: Any) -> None:
+    a, b = family(2, trusts=["limited"])
+    evil = Hostile(b)
+    for number in range(18):
+        document = evil.document()
+        for place in range(4):
+            evil.stamp += 1
+            document.set(f"f{place}", os.urandom(250_000), evil.stamp)
+        update = document.take_update()
+        assert update is not None
+        give(a, evil.update(update, f"d{number}", collection=a.directory.directory))
+    family.join(a, 7)
+
+
+def lie(taker: Any, liar: Any, heads: list[Any], tombstones: Sequence[tuple[bytes, int]] = ()) -> None:
+    """Give `taker` a manifest that `liar` signed."""
+    tag = taker.directory.find("own", "memory").tag
+    manifest = write_manifest(
+        family=taker.directory.family.id,
+        tag=tag,
+        device=liar.device,
+        hlc=liar.counters().stamp,
+        heads=heads,
+        documents=[],
+        tombstones=list(tombstones),
+        sign=liar.identity.sign,
+    )
+    StoreReplica(taker).ingest_manifest(tag, encode_manifest(manifest), liar.device)
