@@ -219,7 +219,7 @@ def test_several_documents_of_several_collections_are_one_commit_and_one_entry_e
 
 def test_an_exception_takes_everything_back(store: Any) -> None:
     before = essence(store)
-    with pytest.raises(ZeroDivisionError), store.transaction() as t:
+    with pytest.raises(ZeroDivisionError), store.transaction() as t:  # noqa: PT012
         t.create("memory", {"content": 1})
         t.edit("memory", "d", {"content": "lost"})
         t.forget("memory", "d")
