@@ -22,7 +22,8 @@ import pytest
 from aico_crdt.errors import AicoError
 from aico_crdt.feed import Entry as WireEntry
 from aico_crdt.feed import decode_entry, encode_entry, open_item
-from aico_crdt.store import DocumentStore, StoreReplica, membership, sealing
+from aico_crdt.store import DocumentStore, StoreReplica, membership
+from aico_crdt.store.holds import unseal_hold
 from aico_crdt.trust import Admit, Found, Revoke, decode_statement
 from property_tests.model import (
     DIRECTORY,
@@ -310,7 +311,7 @@ class History:
     def waiting(self, store: DocumentStore) -> set[str]:
         with store.reading() as (core, records):
             return {
-                msgpack.unpackb(sealing.unseal(value, key, core.storage_key))[1].hex()
+                msgpack.unpackb(unseal_hold(core, records, key, value))[1].hex()
                 for key, value in records.scan(b"H")
             }
 

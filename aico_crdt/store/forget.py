@@ -108,7 +108,10 @@ def drop_life(workspace: Workspace, collection: Collection, key: bytes) -> None:
         records.delete(layout.document(letter, collection.number, key))
 
 
-def due(records: Records, now_ms: int) -> list[tuple[bytes, int, bytes, int, int]]:
+Owed = tuple[bytes, int, bytes, int, int]
+
+
+def due(records: Records, now_ms: int) -> list[Owed]:
     """What is owed by `now_ms`: (U key, collection number, document key, life, slot)."""
     found = []
     for key, value in records.scan(b"U"):
@@ -121,7 +124,7 @@ def due(records: Records, now_ms: int) -> list[tuple[bytes, int, bytes, int, int
 
 
 def settle_erasures(
-    workspace: Workspace, owed: list[tuple[bytes, int, bytes, int, int]], numbers: dict[int, Collection]
+    workspace: Workspace, owed: list[Owed], numbers: dict[int, Collection]
 ) -> None:
     """The second transaction: keys are gone, drop the rest and the notes."""
     for note, number, key, life, _ in owed:

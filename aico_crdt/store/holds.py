@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgpack
 
+from aico_crdt import ids
 from aico_crdt.config import Config
 from aico_crdt.errors import NotYet
 from aico_crdt.feed import Entry, FeedId, Header, encode_entry, missing
 from aico_crdt.feed.hold import Awaited, HoldLimits, HoldQueue, Waiting, awaited_head
-from aico_crdt.store import layout, sealing
-from aico_crdt.store.records import Collection
-from aico_crdt.store.workspace import Workspace
+from aico_crdt.store import forget, layout, sealing
+from aico_crdt.store.records import Collection, Records
+from aico_crdt.store.workspace import Core, Workspace
 
 
 class Holds:
@@ -32,7 +35,7 @@ class Holds:
         self._raw: dict[bytes, tuple[Collection, bytes]] = {}
         self._ready: list[Waiting] = []
         for key, stored in workspace.records.scan(b"H"):
-            packed = sealing.unseal(stored, key, workspace.core.storage_key)
+            packed = unseal_hold(workspace.core, workspace.records, key, stored)
             tag, name, feed, seq, charged, awaited, since_ms, raw = msgpack.unpackb(packed)
             collection = workspace.core.directory.collections.get(tag)
             if collection is None:
@@ -75,7 +78,7 @@ class Holds:
                 list(waiting.awaited), waiting.since_ms, raw,
             ]
         )  # fmt: skip
-        self._workspace.records.put(place, sealing.seal(packed, place, self._workspace.core.storage_key))
+        self._workspace.records.put(place, sealing.seal(packed, place, _key(self._workspace)))
 
     def _awaited(self, collection: Collection, header: Header, reason: NotYet) -> Awaited:
         match reason.missing:
@@ -144,3 +147,51 @@ class Holds:
 
     def save(self) -> None:
         """Nothing is left to write: additions and removals went to disk as they came."""
+
+
+_SLOT: Final = layout.meta("holds")
+_NO_DOCUMENT: Final = bytes(ids.DOCUMENT_KEY_BYTES)
+
+
+def unseal_hold(core: Core, records: Records, key: bytes, stored: bytes) -> bytes:
+    """A record of what waits, as it was before it was sealed."""
+    return sealing.unseal(stored, key, core.lives.key(_slot(records)))
+
+
+def renew_key(workspace: Workspace, *, drop: bool = False) -> None:
+    """Seal what waits under a new key, and owe the destruction of the old one.
+
+    What waited and was applied stays readable in stale pages of the data file for as long as that key exists; so this
+    comes before every erasure.
+
+    Args:
+        drop: let go of what waits instead, where there is no room to write it again; peers bring it once more.
+    """
+    records = workspace.records
+    old = _slot(records)
+    if not old:
+        return
+    waiting = [(key, unseal_hold(workspace.core, records, key, stored)) for key, stored in records.scan(b"H")]
+    records.delete(_SLOT)
+    for key, packed in waiting:
+        if drop:
+            records.delete(key)
+        else:
+            records.put(key, sealing.seal(packed, key, _key(workspace)))
+    records.put(layout.erasure(0, 0, _NO_DOCUMENT, old & 0xFFFFFFFF), forget.OWED.pack(old, 0, 0))
+
+
+def _key(workspace: Workspace) -> bytes:
+    """The key for what waits, made when there is none."""
+    slot = _slot(workspace.records)
+    if not slot:
+        workspace.counters.slot += 1
+        slot = workspace.counters.slot
+        workspace.core.lives.reserve(slot)
+        workspace.records.put(_SLOT, layout.U64.pack(slot))
+    return workspace.core.lives.key(slot)
+
+
+def _slot(records: Records) -> int:
+    stored = records.get(_SLOT)
+    return 0 if stored is None else int.from_bytes(stored, "big")

@@ -16,11 +16,12 @@ from typing import Any, Final, Self
 
 from aico_crdt import clock, ids
 from aico_crdt.config import Config
-from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, NotFound, WrongKey
+from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, MapFull, NotFound, WrongKey
 from aico_crdt.logs import logger
-from aico_crdt.store import forget, layout, migrate, receipts, rows, statements
+from aico_crdt.store import forget, holds, layout, migrate, receipts, rows, statements
 from aico_crdt.store.directory import DIRECTORY, LOCAL, Directory, index_hash, storage_keys
 from aico_crdt.store.environment import Environment, Label, now_ms, read_label, translate_os
+from aico_crdt.store.forget import Owed
 from aico_crdt.store.kind import Kind, Row
 from aico_crdt.store.lives import LifeKeys
 from aico_crdt.store.receipts import Receipt
@@ -441,8 +442,8 @@ class DocumentStore:
                 stored = records.get(layout.document(b"D", collection.number, key))
                 place = layout.document(b"S", collection.number, key)
                 sealed = records.get(place)
-                if stored is not None and sealed is not None:
-                    record = DocumentRecord.unpack(stored)
+                record = None if stored is None else DocumentRecord.unpack(stored)
+                if record is not None and sealed is not None and record.state != layout.HIDDEN:
                     state = sealing.unseal(sealed, place, self._core.lives.key(record.slot))
                     return Document.load(state, self._core.client, self._core.writer).text()
         raise NotFound(f"There is no {kind} {document_id} here.", "Check the id.")
@@ -555,8 +556,11 @@ class DocumentStore:
         """
         with self._read() as records:
             owed = forget.due(records, self._clock_ms() if at_ms is None else at_ms)
+            waits = records.get(layout.meta("holds")) is not None
         if not owed:
             return 0
+        if waits:
+            owed += self._renew_hold_key()
         try:
             self._core.lives.destroy([slot for _, _, _, _, slot in owed])
         except OSError as error:
@@ -566,7 +570,18 @@ class DocumentStore:
             forget.settle_erasures(workspace, owed, numbers)
             change = workspace.counters.change
         self.announce(Commit(change))
-        return len(owed)
+        return sum(1 for _, number, *_ in owed if number)
+
+    def _renew_hold_key(self) -> list[Owed]:
+        """What is owed by it; see :func:`aico_crdt.store.holds.renew_key`."""
+        try:
+            with self._write(reserve=True) as workspace:
+                holds.renew_key(workspace)
+        except MapFull:
+            with self._write(reserve=True) as workspace:
+                holds.renew_key(workspace, drop=True)
+        with self._read() as records:
+            return [owed for owed in forget.due(records, 0) if not owed[1]]
 
     def used_bytes(self) -> int:
         """Bytes of live pages."""

@@ -18,7 +18,8 @@ from aico_crdt.feed import (
 )
 from aico_crdt.feed.header import GENESIS
 from aico_crdt.feed.item import item_hash
-from aico_crdt.store import forget, layout, sealing
+from aico_crdt.store import forget, layout
+from aico_crdt.store.holds import unseal_hold
 from aico_crdt.store.records import Collection, FeedRecord, unpack
 from aico_crdt.store.refold import open_stored_item
 from aico_crdt.store.verify_report import Scope
@@ -249,7 +250,7 @@ def _waiting(scope: Scope) -> None:
         with scope.report.guard("waiting", key.hex()):
             if int.from_bytes(key[1:], "big") > scope.counters.hold:
                 raise Damaged("An entry on hold has a number that was never given out.")
-            packed = msgpack.unpackb(sealing.unseal(value, key, scope.core.storage_key))
+            packed = msgpack.unpackb(unseal_hold(scope.core, scope.records, key, value))
             entry = decode_entry(packed[-1])
             if entry.header.hash != packed[1]:
                 raise Damaged("An entry on hold is not the one its record names.")
