@@ -261,6 +261,11 @@ class Document:
             self._yrs.poison()
             raise NotYet("clock", "An update left operations pending.", "Deliver what it depends on first.")
 
+    def replay(self, update: bytes) -> None:
+        """Merge `update` again, which this replica wrote or merged before. Nothing is checked."""
+        self._slots = self._text = None
+        self._yrs.merge(update)
+
     # Reading
 
     @property

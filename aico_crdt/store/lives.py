@@ -48,10 +48,9 @@ class LifeKeys:
         self._remap()
 
     def _remap(self) -> None:
-        size = os.fstat(self._file).st_size
-        self._slots = (size - len(MAGIC)) // SLOT_BYTES
         # A retired map is left to the garbage collector: another thread may be reading from it.
-        self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ)
+        self._map = mmap.mmap(self._file, os.fstat(self._file).st_size, access=mmap.ACCESS_READ)
+        self._slots = (len(self._map) - len(MAGIC)) // SLOT_BYTES
 
     def reserve(self, slot: int) -> None:
         """Make sure that `slot` exists, is random and is on disk. Called inside the store's write transaction."""
@@ -76,14 +75,15 @@ class LifeKeys:
         """
         if slot == 0:
             return self._storage_key
-        if slot >= self._slots:
+        start = len(MAGIC) + slot * SLOT_BYTES
+        mapped = self._map
+        if mapped is None or start + SLOT_BYTES > len(mapped):
             with self._lock:
                 self._remap()
-            if slot >= self._slots:
+                mapped = self._map
+            if mapped is None or start + SLOT_BYTES > len(mapped):
                 raise Damaged("The life key file was cut short.", "Restore it from a backup.")
-        assert self._map is not None
-        start = len(MAGIC) + slot * SLOT_BYTES
-        material = self._map[start : start + SLOT_BYTES] + slot.to_bytes(8, "big")
+        material = mapped[start : start + SLOT_BYTES] + slot.to_bytes(8, "big")
         return blake2b(material, digest_size=32, key=self._storage_key, person=b"aico.life.1").digest()
 
     def destroy(self, slots: list[int]) -> None:

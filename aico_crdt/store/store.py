@@ -26,7 +26,7 @@ from aico_crdt.store.kind import Kind, Row
 from aico_crdt.store.lives import LifeKeys
 from aico_crdt.store.receipts import Receipt
 from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records
-from aico_crdt.store.transaction import Place, Transaction
+from aico_crdt.store.transaction import GROUP_BYTES, Place, Transaction
 from aico_crdt.store.wake import Bell
 from aico_crdt.store.watch import Watch
 from aico_crdt.store.workspace import Core, Workspace
@@ -347,20 +347,23 @@ class DocumentStore:
             what each returned, or the exception it raised; whoever raised changed nothing.
         """
         results: list[Any] = []
-        with self._write() as workspace:
-            transaction = Transaction(workspace, self.config)
-            for writer in writers:
-                try:
-                    result = writer(transaction)
-                    transaction.checkpoint()
-                except Exception as error:  # noqa: BLE001  # handed to its own writer, not swallowed
-                    transaction.rollback()
-                    result = error
-                results.append(result)
-            transaction.finish()
-            change = workspace.counters.change
-        if transaction.places:
-            self.announce(Commit(change, own=transaction.places))
+        while len(results) < len(writers):
+            with self._write() as workspace:
+                transaction = Transaction(workspace, self.config)
+                for writer in writers[len(results) :]:
+                    try:
+                        result = writer(transaction)
+                        transaction.checkpoint()
+                    except Exception as error:  # noqa: BLE001  # handed to its own writer, not swallowed
+                        transaction.rollback()
+                        result = error
+                    results.append(result)
+                    if transaction.settled_bytes >= GROUP_BYTES:
+                        break
+                transaction.finish()
+                change = workspace.counters.change
+            if transaction.places:
+                self.announce(Commit(change, own=transaction.places))
         return results
 
     def announce(self, commit: Commit) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 
 from aico_crdt import ids
 from aico_crdt.config import Config
-from aico_crdt.crdt import Document
+from aico_crdt.crdt import Document, walk
 from aico_crdt.crdt.document import check_field, member
 from aico_crdt.crdt.value import plain
-from aico_crdt.errors import Closed, Forbidden, InvalidValue, NotFound
+from aico_crdt.errors import Closed, Forbidden, InvalidValue, NotFound, TooLarge
 from aico_crdt.feed import Erase, Operation, deps_since, item_mark, write_entry
 from aico_crdt.feed.entry import MAX_ERASE
 from aico_crdt.feed.header import NO_MARK
@@ -31,7 +31,11 @@ UPDATE: Final = "update"
 FORGET: Final = "forget"
 STATEMENT: Final = "statement"
 MAX_TRANSACTION_BYTES: Final = 64 << 20
-"""What one transaction may write, all collections together: it is held in memory until it commits."""
+"""What one writer may write, all collections together: it is held in memory until it commits."""
+GROUP_BYTES: Final = 16 << 20
+"""When the writers of a group have written this much, they commit, and the rest follow in the next commit."""
+CHECK_FROM_BYTES: Final = 32 << 10
+"""Below this an update cannot hold more structs and deletes than a peer's walker takes."""
 ITEM_SLACK_BYTES: Final = 512
 """What an item needs beside its payload: id, names, nonce, tag."""
 
@@ -75,6 +79,7 @@ class Transaction:
         self._settled: dict[bytes, int] = {}
         self._changed: dict[tuple[int, bytes], tuple[OpenDocument, int]] = {}
         self._room = MAX_TRANSACTION_BYTES
+        self.settled_bytes = 0
         self._open = True
         self.places: list[Place] = []
 
@@ -239,12 +244,15 @@ class Transaction:
             self._take(opened)
         self._workspace.settle()
         self._settled = {tag: len(pending) for tag, pending in self._pending.items()}
+        self.settled_bytes += MAX_TRANSACTION_BYTES - self._room
+        self._room = MAX_TRANSACTION_BYTES
 
     def rollback(self) -> None:
         """Take back everything since the last :meth:`checkpoint`."""
         self._changed.clear()
         for tag, pending in self._pending.items():
             del pending[self._settled.get(tag, 0) :]
+        self._room = MAX_TRANSACTION_BYTES
         self._workspace.revert()
 
     # Inside
@@ -323,6 +331,8 @@ class Transaction:
         if update is None:
             return
         assert opened.record is not None
+        if len(update) > CHECK_FROM_BYTES:
+            self._check_takeable(opened, update)
         if len(update) > self._config.max_entry_bytes - ITEM_SLACK_BYTES:
             raise InvalidValue(
                 f"A document changed by {len(update)} bytes; at most {self._config.max_entry_bytes} fit one entry.",
@@ -332,6 +342,16 @@ class Transaction:
         opened.updates.append((update, core.client, core.writer))
         operation = Operation(opened.id, record.life, UPDATE, update)
         self._queue(opened.collection, _Pending(operation, opened, record.slot, stamp))
+
+    def _check_takeable(self, opened: OpenDocument, update: bytes) -> None:
+        """What is acknowledged here must be acceptable everywhere: a peer's walker counts what an update holds."""
+        known = self._workspace.load(opened).state_vector()
+        try:
+            walk(update, known, self._workspace.core.client, overlap=True)
+        except TooLarge as error:
+            raise InvalidValue(
+                "A document was changed in too many places at once.", "Commit in smaller steps."
+            ) from error
 
     def _chunks(self, pending: list[_Pending]) -> Iterator[list[_Pending]]:
         """`pending` cut so that each part fits one entry."""

@@ -269,8 +269,8 @@ class Workspace:
                 document = Document.new(core.client, core.writer, derived=derived)
             else:
                 document = Document.load(opened.saved, core.client, core.writer, derived=derived)
-            for update, client, writer in opened.updates:
-                foreign.merge(document, update, client, writer, overlap=True)
+            for update, _, _ in opened.updates:
+                document.replay(update)
             opened.document = document
         return opened.document
 
