@@ -100,9 +100,9 @@ class AsyncStore:
         `job` must not block, and must use only the transaction it is given. What it raises is raised here, and then
         it changed nothing.
         """
-        if self._closed:
-            raise Closed("The store is closed.")
         async with self._room:
+            if self._closed:  # perhaps while this waited for room: the writer takes nothing more
+                raise Closed("The store is closed.")
             return await asyncio.wrap_future(self._writer.submit(job))
 
     async def read(self, kind: str, document_id: str) -> Row | None:

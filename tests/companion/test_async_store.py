@@ -82,13 +82,17 @@ async def test_closing_finishes_what_waits(store: Any) -> None:
 async def test_who_waits_for_room_when_it_closes_is_told(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_store, "MAX_WAITING", 4)
     aio = AsyncStore(store)
+    go_on = threading.Event()
+    first = asyncio.create_task(aio.write(lambda transaction: go_on.wait(5)))
     tasks = [asyncio.create_task(aio.memories.add(f"m{n}")) for n in range(50)]
-    await asyncio.sleep(0)
-    await aio.close()
+    await asyncio.sleep(0.02)
+    closing = asyncio.create_task(aio.close())
+    await asyncio.sleep(0.02)
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(first, closing), 10)
     results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
-    done = [result for result in results if isinstance(result, str)]
-    assert all(isinstance(result, str | Closed) for result in results)
-    assert len(store.memories.find(limit=500)) == len(done) >= 4
+    assert [type(result) for result in results] == [str] * 3 + [Closed] * 47
+    assert len(store.memories.find(limit=500)) == 3
 
 
 async def test_watching_from_a_cursor_and_live(store: Any) -> None:

@@ -25,7 +25,7 @@ def test_verbs_join_one_transaction(store: Any) -> None:
 
 def test_verbs_that_join_are_taken_back_together(store: Any) -> None:
     before = store.content_hash()
-    with pytest.raises(NotFound), store.transaction() as t:
+    with pytest.raises(NotFound), store.transaction() as t:  # noqa: PT012
         store.memories.add("lost", within=t)
         store.conversations.say("none", "user", "x", within=t)
     assert store.content_hash() == before
