@@ -21,9 +21,7 @@ MAX_LINES: Final = 600
 PATTERNS: Final = (
     (re.compile(r"(?<![\w.~)}])/(?:home|work|root|Users|opt)/\w"), "a path of one machine"),
     (
-        re.compile(
-            r"(?:pypi|npmjs|crates|anaconda)[.](?:org|io|com)|pythonhosted[.]org|proxy[.]golang[.]org"
-        ),
+        re.compile(r"(?:pypi|npmjs|crates|anaconda)[.](?:org|io|com)|pythonhosted[.]org|proxy[.]golang[.]org"),
         "a package registry's host: pip's own configuration names it",
     ),
     (re.compile(r"[ \t]+$"), "trailing whitespace"),
