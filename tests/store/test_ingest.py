@@ -693,3 +693,18 @@ def test_what_speaks_for_a_revoked_devices_entry_is_looked_at_again(family: Any)
     membership.revoke(a, c.device)
     assert give(a, second).applied == 2
     assert {"d", "e", "of-b"} <= set(view(a))
+
+
+def test_the_same_when_the_revocation_comes_from_another_device(family: Any) -> None:
+    a, b, c, d = family(4)
+    exchange(a, b, c, d)
+    evil = Hostile(c)
+    first, second = evil.update(evil.birth()), evil.update(evil.birth(), "e")
+    later = Hostile(b)
+    give(a, first)
+    give(d, first)
+    assert give(a, later.update(later.birth(), "of-b", deps=[second.header.head])).held == 1
+    membership.revoke(d, c.device)
+    send(d, a)
+    assert give(a, second).applied == 2
+    assert {"d", "e", "of-b"} <= set(view(a))
