@@ -96,6 +96,7 @@ class Links:
         self._random = random or SystemRandom().random
         self._remotes: dict[bytes, Remote] = {}
         self._by_transport: dict[Route | Connection, Line] = {}
+        self._telling: set[asyncio.Task[None]] = set()
         self._running = False
         self._moved = asyncio.Event()
         self._pid = os.getpid()
@@ -153,8 +154,11 @@ class Links:
         dialing = [remote.dialing for remote in self._remotes.values() if remote.dialing is not None]
         for task in dialing:
             task.cancel()
-        told = [remote.told for remote in self._remotes.values() if remote.told is not None]
-        await asyncio.gather(*dialing, *told, return_exceptions=True)
+        if self._telling:  # a handler may be at the last messages; one that hangs is not waited for
+            await asyncio.wait(self._telling, timeout=self._config.linger_ms / 1000)
+        for task in self._telling:
+            task.cancel()
+        await asyncio.gather(*dialing, *self._telling, return_exceptions=True)
         # term() waits until the sockets have let go; at most linger_ms, but not on the loop.
         await asyncio.to_thread(self._context.term)
         log.info("links: closed %s", self.endpoint)
@@ -441,6 +445,7 @@ class Links:
         for other in [other for other in remote.lines if other.dialed and other is not line]:
             self._close(other, "another line carries the link")
         link.task = remote.told = self._loop.create_task(self._tell(remote.told, link))
+        self._telling.add(link.task)
         link.task.add_done_callback(partial(self._told, link))
 
     async def _tell(self, before: asyncio.Task[None] | None, link: Link) -> None:
@@ -474,6 +479,7 @@ class Links:
             self._handler.on_down(device, link.end or "the handler failed")
 
     def _told(self, link: Link, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
         if not link.line.closed:
             self._close(link.line, "the handler failed")
         _report(task)
@@ -515,10 +521,7 @@ class Links:
         for line in list(self._by_transport.values()):
             if late_ms > 1000 * self._tick_s:
                 line.channel.excuse(late_ms)
-            greeting = not line.channel.greeted and now_ms - line.channel.last_heard_ms
-            if greeting and greeting > self._config.handshake_timeout_ms:
-                self._close(line, "no hello")
-            elif line.channel.is_silent(now_ms):
+            if line.channel.is_silent(now_ms):
                 self._close(line, f"no sign of life for {self._config.heartbeat_timeout_ms} ms")
         if self._running:
             self._timer = self._loop.call_later(self._tick_s, self._tick)

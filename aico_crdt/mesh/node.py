@@ -319,6 +319,7 @@ class Node:
 
     def _tick(self, counted: Sequence[tuple[_Talk, int]]) -> None:
         self._ticking = False
+        self._store.erase_due()  # what a peer forgot for good, or whose undo window has passed
         self._look_around()
         for talk, count in counted:
             if count:

@@ -28,8 +28,9 @@ Make = Callable[..., Device]
 class RawPeer:
     """A device that speaks frames by hand."""
 
-    def __init__(self, who: Identity, target: Device, *, key: str = "", **settings: Any) -> None:
+    def __init__(self, who: Identity, target: Device, *, key: str = "", answers: bool = False, **settings: Any) -> None:
         self.context = zmq.Context()
+        self.answers = answers
         self.leads = who.device < target.device
         self.frames: list[bytes] = []
         self.ready = False
@@ -41,20 +42,30 @@ class RawPeer:
             server_key=key or curve_key(target.device),
             endpoint=target.links.endpoint,
             on_ready=self._on_ready,
-            on_frame=lambda _, raw: self.frames.append(raw),
+            on_frame=self._on_frame,
             on_end=self._on_end,
         )
 
     def _on_ready(self, _: Connection) -> None:
         self.ready = True
 
+    def _on_frame(self, connection: Connection, raw: bytes) -> None:
+        self.frames.append(raw)
+        if self.answers and raw[1] == Kind.PING:
+            connection.write(b"\1\6" + raw[2:])
+
     def _on_end(self, _: Connection, reason: str) -> None:
         self.reason = reason
 
-    async def open(self) -> RawPeer:
-        """Greets and opens a link."""
+    async def greet(self) -> RawPeer:
+        """Says hello, without a link."""
         await until(lambda: self.ready)
         self.connection.write(frame.encode_hello(Hello(False, 1 << 20, 256 << 10)))
+        return self
+
+    async def open(self) -> RawPeer:
+        """Greets and opens a link."""
+        await self.greet()
         await until(lambda: self.frames if self.leads else frame.encode_bare(Kind.OPEN) in self.frames)
         self.connection.settle()
         self.connection.write(frame.encode_bare(Kind.OPEN))
@@ -381,6 +392,127 @@ async def test_a_dialer_that_begins_anew_takes_the_place_of_its_old_link(
         await raw(who, a).open()
         await until(lambda a=a, who=who: a.events == [("up", who.device), ("down", who.device), ("up", who.device)])
         await until(lambda first=first: first.reason)
+
+
+async def test_a_link_that_lives_is_not_left_for_a_second_connection(mesh: Make, raw: Callable[..., RawPeer]) -> None:
+    """The two hellos had crossed: the peer has a link by now, over the first connection."""
+    a = mesh(2, heartbeat_interval_ms=100, heartbeat_timeout_ms=1000)
+    await a.start()
+    who = identity(1)
+    a.members.add(who.device)
+    first = await raw(who, a, answers=True).open()
+    await until(lambda: a.links.is_up(who.device))
+    second = await raw(who, a, answers=True).greet()
+    await until(lambda: second.frames)
+    await asyncio.sleep(0.25)
+    assert a.events == [("up", who.device)]
+    assert not first.reason
+
+
+async def test_a_follower_asks_anew_when_the_leader_does_not_choose(mesh: Make, raw: Callable[..., RawPeer]) -> None:
+    """Its link is gone and another connection stands by: only a new hello tells a leader that missed it."""
+    a = mesh(1, heartbeat_interval_ms=100, heartbeat_timeout_ms=1000)
+    await a.start()
+    who = identity(2)
+    a.members.add(who.device)
+    first = await raw(who, a, answers=True).open()
+    await until(lambda: a.links.is_up(who.device))
+    second = await raw(who, a, answers=True).greet()
+    await until(lambda: second.frames)
+    first.connection.close()
+    await until(lambda: second.reason)
+    assert not a.links.is_up(who.device)
+
+
+async def test_a_link_is_opened_once(mesh: Make, raw: Callable[..., RawPeer]) -> None:
+    a = mesh(1)
+    await a.start()
+    a.members.add(identity(2).device)
+    peer = await raw(identity(2), a).open()
+    await until(lambda: a.links.is_up(identity(2).device))
+    peer.connection.write(frame.encode_bare(Kind.OPEN))
+    await until(lambda: peer.reason)
+    assert "twice" in a.reasons[0]
+
+
+async def test_a_slow_handler_hears_of_one_link_after_the_other(mesh: Make) -> None:
+    a, b = mesh(1), mesh(2)
+    reading = asyncio.Event()
+    kept = b.on_message
+
+    async def slow(device: bytes, message: bytes) -> None:
+        await reading.wait()
+        await kept(device, message)
+
+    b.on_message = slow  # type: ignore[method-assign]
+    await a.start()
+    await b.start(a.as_peer())
+    await a.linked(b)
+    for message in (b"1", b"2", b"3"):
+        assert a.send(b, message)
+    for ups in (2, 3):
+        await until(lambda: a.links.queued_bytes(b.device) == 0)
+        await asyncio.sleep(0.05)  # what was sent has arrived there
+        a.links.drop(b.device, "test")
+        await until(lambda ups=ups: a.events.count(("up", b.device)) == ups)
+    await asyncio.sleep(0.05)
+    assert b.events == [("up", a.device)]
+    assert not b.send(a, b"over a link it has not been told of")
+    reading.set()
+    await b.linked(a)
+    # What had arrived is handed on; a link that came and went meanwhile, with nothing to say, is not told.
+    assert b.events == [("up", a.device), *[("message", a.device)] * 3, ("down", a.device), ("up", a.device)]
+    assert b.messages == [b"1", b"2", b"3"]
+
+
+async def test_a_revocation_does_not_wait_for_the_handler(mesh: Make) -> None:
+    a, b = mesh(1), mesh(2)
+
+    async def never(device: bytes, message: bytes) -> None:
+        await asyncio.Event().wait()
+
+    a.on_message = never  # type: ignore[method-assign]
+    await a.start()
+    await b.start(a.as_peer())
+    await b.linked(a)
+    assert b.send(a, b"1")
+    assert b.send(a, b"2")
+    await until(lambda: next(s.bytes_in for s in a.links.status()) >= 11 + 2 + 2 * 12)
+    a.members = a.members - {b.device}
+    a.links.recheck()
+    await until(lambda: a.events == [("up", b.device), ("down", b.device)])
+
+
+async def test_the_end_does_not_wait_for_a_handler_that_hangs(mesh: Make) -> None:
+    a, b = mesh(1), mesh(2)
+
+    async def never(device: bytes, message: bytes) -> None:
+        await asyncio.Event().wait()
+
+    a.on_message = never  # type: ignore[method-assign]
+    await a.start()
+    await b.start(a.as_peer())
+    await b.linked(a)
+    assert b.send(a, b"1")
+    await b.links.stop()
+    async with asyncio.timeout(2):
+        await a.links.stop()
+    assert a.events == [("up", b.device), ("down", b.device)]
+
+
+async def test_only_the_connection_meant_is_cut(mesh: Make) -> None:
+    """Descriptors are used again at once: one that names another connection by now is left alone."""
+    a, b = mesh(1), mesh(2)
+    await a.start()
+    await b.start(a.as_peer())
+    await a.linked(b)
+    (route,) = a.links._server._routes.values()
+    a.links._server._shut_down(route.descriptor, ("127.0.0.1", 1))
+    a.links._server._shut_down(0, route.address)
+    await asyncio.sleep(0.1)
+    assert len(b.events) == 1
+    a.links._server._shut_down(route.descriptor, route.address)
+    await until(lambda: b.events[-1] == ("down", a.device) or len(b.events) > 2)
 
 
 async def test_a_frozen_peer_is_noticed(mesh: Make, raw: Callable[..., RawPeer]) -> None:
