@@ -326,7 +326,7 @@ def canonical(value: Any) -> str:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_stores_agree_with_the_model(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_14_stores_agree_with_the_model(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=fast, prefix="aico-") as directory:
         monkeypatch.setattr(os, "urandom", random.Random(~seed).randbytes)  # hashes decide ties
