@@ -17,9 +17,9 @@ from aico_crdt.crdt import Document, walk
 from aico_crdt.crdt.document import check_field, member
 from aico_crdt.crdt.value import plain
 from aico_crdt.errors import Closed, Forbidden, InvalidValue, NotFound, TooLarge
-from aico_crdt.feed import Erase, Operation, deps_since, item_mark, write_entry
+from aico_crdt.feed import Erase, Head, Operation, deps_since, item_mark, write_entry
 from aico_crdt.feed.entry import MAX_ERASE
-from aico_crdt.feed.header import NO_MARK
+from aico_crdt.feed.header import MAX_DEPS, NO_MARK
 from aico_crdt.store import forget, rows
 from aico_crdt.store.directory import LOCAL
 from aico_crdt.store.kind import Row
@@ -369,7 +369,7 @@ class Transaction:
             yield chunk
 
     def _write(self, collection: Collection, chunk: list[_Pending], stamp: int = 0) -> None:
-        """One entry of `collection`."""
+        """One entry of `collection`, and before it what its dependencies need."""
         workspace, core = self._workspace, self._workspace.core
         device, incarnation = core.identity.device, core.incarnation
         heads = workspace.heads(collection)
@@ -377,6 +377,18 @@ class Transaction:
         known = {
             writer: head for writer, head in heads.items() if workspace.feed(collection, *writer).arrival < feed.arrival
         }
+        deps = deps_since(heads, known, (device, incarnation))
+        stamp = max((pending.stamp for pending in chunk), default=stamp)
+        # What moved beyond the cap of one header is named by entries without items that go before.
+        beyond = max(0, len(deps) - MAX_DEPS)
+        for start in range(0, beyond, MAX_DEPS):
+            self._append(collection, [], stamp, deps[start : min(start + MAX_DEPS, beyond)])
+        self._append(collection, chunk, stamp, deps[beyond:])
+
+    def _append(self, collection: Collection, chunk: list[_Pending], stamp: int, deps: tuple[Head, ...]) -> None:
+        workspace, core = self._workspace, self._workspace.core
+        device, incarnation = core.identity.device, core.incarnation
+        feed = workspace.feed(collection, device, incarnation)
         space = core.directory.spaces[collection.space]
         entry = write_entry(
             family=core.directory.family.id,
@@ -385,8 +397,8 @@ class Transaction:
             incarnation=incarnation,
             seq=feed.seq + 1,
             prev=feed.hash,
-            deps=deps_since(heads, known, (device, incarnation)),
-            hlc=max((pending.stamp for pending in chunk), default=stamp),
+            deps=deps,
+            hlc=stamp,
             key_id=space.key_id,
             key=space.key,
             erase=[erase for pending in chunk for erase in pending.erase],

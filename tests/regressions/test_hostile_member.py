@@ -17,7 +17,6 @@ from tests.store.conftest import exchange
 from tests.store.hostile import Hostile, give, heads_of
 
 
-@pytest.mark.xfail(strict=True, reason="above 1,024 feeds that moved, no entry can be written here any more")
 def test_a_thousand_incarnations_do_not_stop_local_writes(family: Any) -> None:
     a, b = family(2)
     entries = []
