@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 
-
-@pytest.mark.xfail(strict=True, reason="a tombstone names in clear the public id its document moved to")
 def test_where_a_document_moved_to_is_sealed(family: Any) -> None:
     [a] = family(1)
     a.create("memory", {"content": "one"}, id="m")
