@@ -11,7 +11,7 @@ from aico_crdt.cli import naming, output, reading
 from aico_crdt.cli.command import Command, as_json, command, global_options
 from aico_crdt.cli.opening import App
 from aico_crdt.errors import InvalidValue
-from aico_crdt.store import DocumentStore, Receipt, layout
+from aico_crdt.store import DocumentStore, Receipt, forget, layout
 from aico_crdt.store.records import FeedRecord, Records
 
 LISTED: Final = 50
@@ -93,15 +93,13 @@ def _store_status(store: DocumentStore, in_json: bool) -> None:
 
 def _eraser(store: DocumentStore, named: naming.Named) -> tuple[str, int, str | None]:
     """(which device forgot a document, the stamp, where it went)."""
-    with store.reading() as (_, records):
-        packed = records.get_packed(layout.document(b"T", named.collection.number, named.key))
-        if packed is None:
+    with store.reading() as (core, records):
+        dead = forget.tombstone(records, named.collection, named.key)
+        if dead is None:
             return "", 0, None
-        by = ""
-        if len(packed) >= 5 and packed[3]:
-            name = records.get(layout.feed_name(packed[3]))
-            by = naming.name_of(store, name[2:34]) if name is not None else ""
-        return by, int(packed[1]), packed[2]
+        name = records.get(layout.feed_name(dead.feed)) if dead.feed else None
+        by = naming.name_of(store, name[2:34]) if name is not None else ""
+        return by, dead.stamp, forget.moved_to(core, named.collection, named.key, dead)
 
 
 def _show_receipt(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aico_crdt.errors import Damaged
 from aico_crdt.feed import Erase, Header, decode_header
-from aico_crdt.store import layout, rows
+from aico_crdt.store import layout, rows, sealing
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
-from aico_crdt.store.workspace import FORGOTTEN, OpenDocument, Workspace
+from aico_crdt.store.workspace import FORGOTTEN, Core, OpenDocument, Workspace
 
 OWED: Final = struct.Struct(">QIQ")
 """Value of a `U` record: life slot, feed and seq of the forget that is owed."""
@@ -66,7 +66,9 @@ def end_life(
     number, key = opened.collection.number, opened.key
     records = workspace.records
     record = opened.record
-    records.put_packed(layout.document(b"T", number, key), [life, stamp, moved_to, *place])
+    grave = layout.document(b"T", number, key)
+    went = None if moved_to is None else sealing.seal(moved_to.encode(), grave, workspace.core.storage_key)
+    records.put_packed(grave, [life, stamp, went, *place])
     if record is not None and record.state != layout.HIDDEN and record.life <= life:
         core = workspace.core
         _write_operations(workspace, opened)
@@ -156,11 +158,38 @@ def erased_through(records: Records, collection: Collection) -> dict[tuple[bytes
     return dict(through.values())
 
 
-def tombstone(records: Records, collection: Collection, key: bytes) -> tuple[int, int, str | None] | None:
-    """(greatest dead life, stamp of the forget, where it went) of a document, None when it never was forgotten."""
+class Tombstone(NamedTuple):
+    """The greatest dead life of a document, the stamp of its forget, the feed and seq of the entry that forgot (zeros
+    for a manifest's), and where it went, sealed under the storage key."""
+
+    life: int
+    stamp: int
+    feed: int
+    seq: int
+    went: bytes | None
+
+
+def tombstone(records: Records, collection: Collection, key: bytes) -> Tombstone | None:
+    """The tombstone of a document, None when it never was forgotten.
+
+    Raises:
+        Damaged: it cannot be read.
+    """
     packed: Any = records.get_packed(layout.document(b"T", collection.number, key))
     if packed is None:
         return None
-    if not isinstance(packed, list) or len(packed) < 3:
+    if not isinstance(packed, list) or len(packed) != 5 or not isinstance(packed[2], bytes | None):
         raise Damaged("A tombstone cannot be read.")
-    return packed[0], packed[1], packed[2]
+    life, stamp, went, feed, seq = packed
+    return Tombstone(life, stamp, feed, seq, went)
+
+
+def moved_to(core: Core, collection: Collection, key: bytes, dead: Tombstone) -> str | None:
+    """The public id a forgotten document moved to, None when it moved nowhere.
+
+    Raises:
+        Damaged: it does not open.
+    """
+    if dead.went is None:
+        return None
+    return sealing.unseal(dead.went, layout.document(b"T", collection.number, key), core.storage_key).decode()

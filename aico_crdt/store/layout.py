@@ -19,7 +19,7 @@ prefix  key after it                         value
 ``R``   `#` document key 16                  row, sealed under the life's key
 ``B``   `#` document key 16                  base: the state everything pruned was folded into, sealed
 ``O``   `#` document key 16 arrival u64 i16  `@` seq u64 index u16: items of the living life since its base
-``T``   `#` document key 16                  tombstone: greatest dead life, stamp, where it went
+``T``   `#` document key 16                  tombstone: greatest dead life, stamp, where it went (sealed)
 ``U``   due ms u64 `#` document key 16 life  a dead life whose key is still to be destroyed: slot, feed, seq
 ``X``   `#` index 8 order u64 key 16         an index entry, empty
 ``L``   change u64                           change log: `#`, document key, life, what, stamp

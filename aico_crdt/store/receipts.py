@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from aico_crdt.errors import NotFound
 from aico_crdt.store import layout
-from aico_crdt.store.forget import read_header, tombstone
+from aico_crdt.store.forget import Tombstone, read_header, tombstone
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _forgotten(
     key: bytes,
     kind: str,
     document_id: str,
-    dead: tuple[int, int, str | None],
+    dead: Tombstone,
     others: list[bytes],
 ) -> Receipt:
     from aico_crdt.store.forget import OWED
@@ -176,9 +176,8 @@ def _forgotten(
         if note_key[9:11] == layout.COLLECTION.pack(collection.number) and note_key[11:27] == key:
             owed_here = True
             place = unpack(OWED, value, "erasure")[1:]
-    packed = records.get_packed(layout.document(b"T", collection.number, key))
-    if place is None and len(packed) >= 5:
-        place = (packed[3], packed[4])
+    if place is None:
+        place = (dead.feed, dead.seq)
     family = store.directory.family
     erased, owing, on = [], [], []
     for device in others:
