@@ -20,7 +20,7 @@ from aico_crdt.crdt.register import (
     register,
     tier_first,
 )
-from aico_crdt.crdt.text import Edit, difference, perform, rewrite
+from aico_crdt.crdt.text import Edit, difference, perform, replay, rewrite
 from aico_crdt.crdt.value import canonical, plain
 from aico_crdt.crdt.walker import Walked, walk
 
@@ -61,5 +61,6 @@ __all__ = [
     "Edit",
     "difference",
     "perform",
+    "replay",
     "rewrite",
 ]

@@ -21,7 +21,7 @@ A Document serves one thread at a time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
@@ -194,6 +194,29 @@ class Document:
         with self._writing() as txn:
             root = self._yrs.root
             root.insert(txn, key, encoded)
+
+    def repeat(self, said: Iterable[Slot], struck: Iterable[Slot]) -> None:
+        """Say again, under this writer's name, what a lost writer had said, and strike again what it had struck.
+
+        Stamps stay as they were. What this writer said later is kept, and nothing is struck that was written anew.
+        """
+        said = list(said)
+        here = {(slot.name, slot.writer): slot for slot in self.slots()}
+        lost = {slot.writer for slot in said if slot.name == BORN}
+        with self._writing() as txn:
+            root = self._yrs.root
+            for slot in struck:
+                found = here.get((slot.name, slot.writer))
+                if found is not None and found.hlc == slot.hlc:
+                    root.remove(txn, f"{slot.name}@{slot.writer}")
+            for slot in said:
+                own = here.get((slot.name, self.writer))
+                if own is not None and own.hlc > slot.hlc:
+                    continue
+                encoded = [clock.to_text(slot.hlc), slot.value]
+                if slot.seen is not None:
+                    encoded.append(sorted({self.writer if writer in lost else writer for writer in slot.seen}))
+                root.insert(txn, self._key(slot.name), encoded)
 
     def insert_text(self, index: int, text: str) -> None:
         """Insert `text` before the character at `index` (in Unicode code points) of the mergeable text.

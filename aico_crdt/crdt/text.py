@@ -48,6 +48,27 @@ def perform(document: Document, edit: Edit) -> None:
     document.delete_text(edit.index, edit.deleted)
 
 
+def replay(document: Document, before: str, after: str) -> None:
+    """Carry out the edit that once turned `before` into `after`, on a text that `before` has become since.
+
+    Everything it inserted is inserted; of what it deleted, only what nobody has edited since is deleted.
+    """
+    edit, since = difference(before, after), difference(before, document.text())
+    if edit is None:
+        return
+    if since is None:
+        perform(document, edit)
+        return
+    first, last = since.index, since.index + since.deleted
+    shift = len(since.inserted) - since.deleted
+    end = edit.index + edit.deleted
+    place = end if end <= first else max(end, last) + shift
+    document.insert_text(place, edit.inserted)
+    right = max(edit.index, last)
+    document.delete_text(right + shift if right < end else 0, max(0, end - right))
+    document.delete_text(edit.index if edit.index < first else 0, max(0, min(end, first) - edit.index))
+
+
 def rewrite(document: Document, after: str) -> None:
     """Make the document's text read `after`, keeping what did not change mergeable."""
     edit = difference(document.text(), after)

@@ -16,7 +16,7 @@ import msgpack
 
 from aico_crdt import ids
 from aico_crdt.config import Config
-from aico_crdt.crdt import BORN, Slot
+from aico_crdt.crdt import Slot
 from aico_crdt.errors import (
     BadSignature,
     BrokenChain,
@@ -80,14 +80,30 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """One slot that a lost branch of this device had written. `register`: of a document that was never born as a
-    record, where every writer keeps a slot of its own."""
+    """What a lost branch of this device had done to one life of one document.
+
+    Attributes:
+        said: slots it had set.
+        struck: slots it had replaced or removed, its own of before the fork included.
+        text: what the text reads without the branch, and what it read with it.
+    """
 
     collection: Collection
     document: str
-    name: str
-    value: object
-    register: bool
+    life: int
+    said: tuple[Slot, ...]
+    struck: tuple[Slot, ...]
+    text: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A document as it reads at one moment. `id` is empty when it does not live here as a whole."""
+
+    id: str = ""
+    life: int = 0
+    slots: tuple[Slot, ...] = ()
+    text: str = ""
 
 
 class Intake:
@@ -503,8 +519,7 @@ class Intake:
             number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
             if number == feed.number and seq >= header.seq:
                 touched[key[3:19]] = None
-        writer = ids.writer(header.device, header.incarnation)
-        mine = {key: self._slots_of(writer, collection, key) for key in touched} if own else {}
+        mine = {key: self._look(collection, key) for key in touched} if own else {}
         for key, value in list(records.scan(b"O" + layout.COLLECTION.pack(collection.number))):
             number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
             if number == feed.number and seq >= header.seq:
@@ -522,11 +537,11 @@ class Intake:
             workspace.heads(collection).pop((header.device, header.incarnation), None)
         for key in touched:
             self._refold(collection, key)
-        for key, (document_id, before, register) in mine.items():
-            _, after, _ = self._slots_of(writer, collection, key)
-            self.report.rewrite += [
-                Lost(collection, document_id, slot.name, slot.value, register) for slot in before if slot not in after
-            ]
+        writer = ids.writer(header.device, header.incarnation)
+        for key, before in mine.items():
+            lost = _lost(collection, writer, before, self._look(collection, key))
+            if lost is not None:
+                self.report.rewrite.append(lost)
         if collection == workspace.core.directory.directory:
             self.report.revoked |= statements.reload(workspace)
 
@@ -545,16 +560,16 @@ class Intake:
             workspace.close_gap(layout.gap(feed_number, header.seq, index))
             records.delete(place)
 
-    def _slots_of(self, writer: str, collection: Collection, key: bytes) -> tuple[str, list[Slot], bool]:
-        """(public id, slots of `writer`, whether it is a register) of a document that lives and is whole."""
+    def _look(self, collection: Collection, key: bytes) -> _Seen:
         workspace = self._workspace
         opened = workspace.open_key(collection, key)
         if not opened.alive or opened.stub:
-            return "", [], False
+            return _Seen()
         row = rows.read(workspace.core, workspace.records, collection, key)
-        slots = workspace.load(opened).slots()
-        mine = [slot for slot in slots if slot.writer == writer]
-        return opened.id if row is None else row.id, mine, all(slot.name != BORN for slot in slots)
+        document = workspace.load(opened)
+        assert opened.record is not None
+        public_id = opened.id if row is None else row.id
+        return _Seen(public_id, opened.record.life, tuple(document.slots()), document.text())
 
     def _refold(self, collection: Collection, key: bytes) -> None:
         workspace = self._workspace
@@ -582,3 +597,16 @@ class Intake:
 
     def hold_count(self) -> int:
         return len(self._holds)
+
+
+def _lost(collection: Collection, writer: str, before: _Seen, after: _Seen) -> Lost | None:
+    """What the branch that `writer` lost had done to a document that read `before` with it and `after` without."""
+    if not before.id:
+        return None
+    there = {(slot.name, slot.writer, slot.hlc) for slot in after.slots}
+    with_it = {(slot.name, slot.writer, slot.hlc) for slot in before.slots}
+    said = [s for s in before.slots if s.writer == writer and (s.name, s.writer, s.hlc) not in there]
+    struck = tuple(s for s in after.slots if (s.name, s.writer, s.hlc) not in with_it)
+    if not said and not struck and before.text == after.text:
+        return None
+    return Lost(collection, before.id, before.life, tuple(said), struck, (after.text, before.text))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from aico_crdt.crdt import BORN
-from aico_crdt.errors import Damaged, NotFound, PeerError
+from aico_crdt.crdt import Document, Slot, difference, replay
+from aico_crdt.errors import Damaged, InvalidValue, NotFound, PeerError
 from aico_crdt.feed import Entry, Erased, Item, Run, decode_entry, decode_header, encode_entry, verify_entry
 from aico_crdt.feed.exchange import Body, FeedHead, IngestReport, Place, digest_of
 from aico_crdt.feed.exchange import Run as WireRun
@@ -22,7 +23,6 @@ from aico_crdt.store.transaction import Place as OwnPlace
 from aico_crdt.store.workspace import Core, Workspace
 
 _log = logger(__name__)
-MAX_REWRITES = 10_000
 
 
 def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) -> Entry:
@@ -374,34 +374,59 @@ def rewrite(workspace: Workspace, store: DocumentStore, report: Outcome) -> list
     """Write again, as the new incarnation, what this device's lost branch had said."""
     if not report.rewrite and not report.repeat:
         return []
+    places: list[OwnPlace] = []
     transaction = Transaction(workspace, store.config)
-    for slot in sorted(report.rewrite[:MAX_REWRITES], key=lambda slot: (slot.document, slot.name != BORN)):
-        _rewrite_slot(transaction, slot)
-    for collection, operation in report.repeat[:MAX_REWRITES]:
+    for lost in report.rewrite:
+        if _repeat(transaction, lost):
+            continue
+        # No more room in this transaction, or the document's changes do not fit one entry.
+        transaction.finish()
+        places += transaction.places
+        transaction = Transaction(workspace, store.config)
+        if not _repeat(transaction, lost):
+            for slot in lost.said:
+                _repeat(transaction, replace(lost, said=(slot,), struck=(), text=("", "")))
+            _repeat(transaction, replace(lost, said=()))
+    for collection, operation in report.repeat:
         transaction.append(collection, operation)
     transaction.finish()
     if any(operation.name == STATEMENT for _, operation in report.repeat):
         statements.reload(workspace)
-    return list(transaction.places)
+    return places + transaction.places
 
 
-def _rewrite_slot(transaction: Transaction, slot: Lost) -> None:
-    kind, value = slot.collection.kind, slot.value
-    if slot.register:
-        transaction.put_slot(kind, slot.document, slot.name, value, space=slot.collection.space)
-        return
-    row = transaction.read(kind, slot.document)
-    if slot.name == BORN:
-        assert isinstance(value, dict)
-        if row is None:
-            transaction.create(kind, value, id=slot.document, space=slot.collection.space)
-        return
-    if row is None:
-        return
-    field, slash, element = slot.name.partition("/")
-    if not slash:
-        transaction.edit(kind, slot.document, {field: value})
-    elif value:
-        transaction.add(kind, slot.document, field, [element])
-    else:
-        transaction.discard(kind, slot.document, field, [element])
+def _repeat(transaction: Transaction, lost: Lost) -> bool:
+    """Write one document again. False when that is too large now; nothing was changed then."""
+
+    def change(document: Document) -> None:
+        document.repeat(_beyond(document, lost), lost.struck)
+        replay(document, *lost.text)
+
+    edit = difference(*lost.text)
+    bear = bool(lost.said) or (edit is not None and edit.inserted != "")
+    try:
+        transaction.repeat(lost.collection, lost.document, lost.life, change, bear=bear)
+        transaction.checkpoint()
+    except InvalidValue:
+        transaction.rollback()
+        return False
+    return True
+
+
+def _beyond(document: Document, lost: Lost) -> list[Slot]:
+    """What must be said again. Of a counter that the winning branch moved on, only what the lost branch added to it.
+
+    A field is taken for a counter where several writers have totals side by side: registers collapse when written.
+    """
+    here = {(slot.name, slot.writer): slot for slot in document.slots()}
+    earlier = {slot.name: slot for slot in lost.struck}
+    said = []
+    for slot in lost.said:
+        old, now = earlier.get(slot.name), here.get((slot.name, slot.writer))
+        moved = old is not None and now is not None and old.writer == slot.writer and now.hlc != old.hlc
+        others = [their for (name, writer), their in here.items() if name == slot.name and writer != slot.writer]
+        if moved and old is not None and others and all(type(s.value) is int for s in (slot, old, *others)):
+            said.append(replace(slot, value=slot.value - old.value))
+        else:
+            said.append(slot)
+    return said

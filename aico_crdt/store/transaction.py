@@ -155,6 +155,21 @@ class Transaction:
             return
         self._change(kind, document_id, lambda d, stamp: d.put_slot(name, value, stamp))
 
+    def repeat(
+        self, collection: Collection, document_id: str, life: int, change: Callable[[Document], None], *, bear: bool
+    ) -> None:
+        """Change that life of a document, which with `bear` is born again where nothing is left of it. Nothing happens
+        when it was forgotten since, or only a stub is here."""
+        self._check_open()
+        opened = self._workspace.open(collection, document_id)
+        if opened.stub or opened.forgotten or life <= opened.dead:
+            return
+        if not opened.alive:
+            if not bear or life != opened.dead + 1:
+                return
+            self._workspace.bear(opened, self._workspace.core.identity.device)
+        self._apply(opened, lambda document, _: change(document))
+
     def insert_text(self, kind: str, document_id: str, index: int, text: str) -> None:
         """Insert into the document's mergeable text, at a code point."""
         self._change(kind, document_id, lambda d, _: d.insert_text(index, text))

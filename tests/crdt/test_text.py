@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aico_crdt.crdt.document import Document
-from aico_crdt.crdt.text import Edit, difference, perform, rewrite
+from aico_crdt.crdt.text import Edit, difference, perform, replay, rewrite
 from aico_crdt.crdt.walker import walk
 from aico_crdt.errors import InvalidValue
 
@@ -106,3 +106,21 @@ def test_people_typing_at_once_end_with_the_recorded_text(name: str, shared_data
         catch_up(agent, list(range(len(edits))))
     assert {replica.text() for replica in replicas} == {trace["endContent"]}
     assert len({replica.content_hash(1) for replica in replicas}) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "now", "expected"),
+    [
+        ("", "hello", "other", "helloother"),
+        ("one two", "one more two", "one two three", "one more two three"),
+        ("one two", "one", "ONE two", "ONE"),
+        ("abcdef", "aXf", "abCDef", "aCDXf"),
+        ("abcdef", "abXYef", "aef", "aXYef"),
+        ("abc", "abc", "xyz", "xyz"),
+    ],
+)
+def test_an_edit_is_carried_out_on_what_became_of_its_text(before: str, after: str, now: str, expected: str) -> None:
+    document = Document.new(1, "A" * 20)
+    document.insert_text(0, now)
+    replay(document, before, after)
+    assert document.text() == expected

@@ -11,7 +11,6 @@ from tests.regressions.clones import forked, settle, slots_of
 from tests.store.conftest import send, view
 
 
-@pytest.mark.xfail(strict=True, reason="a lost branch's mergeable text is not written again")
 def test_text_of_the_loser_is_written_again(family: Any, tmp_path: Path) -> None:
     def write(store: Any) -> None:
         with store.transaction() as transaction:
@@ -22,7 +21,6 @@ def test_text_of_the_loser_is_written_again(family: Any, tmp_path: Path) -> None
     assert [store.text("memory", "m") for store in (loser, winner, b)] == ["hello"] * 3
 
 
-@pytest.mark.xfail(strict=True, reason="a lost branch's discard leaves no slot, so it is not said again")
 def test_a_discard_of_the_loser_is_said_again(family: Any, tmp_path: Path) -> None:
     def add(store: Any) -> None:
         with store.transaction() as transaction:
@@ -37,7 +35,6 @@ def test_a_discard_of_the_loser_is_said_again(family: Any, tmp_path: Path) -> No
     assert ("tags/a", True) not in slots_of(b)
 
 
-@pytest.mark.xfail(strict=True, reason="writing a lost slot again removes what was written concurrently")
 def test_writing_again_keeps_concurrent_values(family: Any, tmp_path: Path) -> None:
     loser, winner, [b] = forked(family, tmp_path, lambda store: store.edit("memory", "m", {"content": "by loser"}))
     b.edit("memory", "m", {"content": "by b"})
@@ -47,7 +44,6 @@ def test_writing_again_keeps_concurrent_values(family: Any, tmp_path: Path) -> N
     assert {version.value for version in conflict} == {"by loser", "by b"}
 
 
-@pytest.mark.xfail(strict=True, reason="a lost counter is written again as a register, over all other totals")
 def test_counters_of_others_survive(family: Any, tmp_path: Path) -> None:
     def count(store: Any, amount: int) -> None:
         with store.transaction() as transaction:
@@ -60,7 +56,6 @@ def test_counters_of_others_survive(family: Any, tmp_path: Path) -> None:
     assert sum(value for name, value in slots_of(b) if name == "n") == 8
 
 
-@pytest.mark.xfail(strict=True, reason="a lost birth is not written again where another device edited the record")
 def test_a_birth_of_the_loser_that_another_edited_is_written_again(family: Any, tmp_path: Path) -> None:
     def write(store: Any) -> None:
         store.create("memory", {"content": "precious", "t": 7}, id="new")
