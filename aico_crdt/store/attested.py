@@ -127,7 +127,7 @@ def _stub(workspace: Workspace, collection: Collection, key: bytes, life: int, s
     if opened.alive and record is not None:
         if record.life != life or record.state_hash == state_hash:
             return
-        record.state = layout.STUB
+        record.state, record.state_hash = layout.STUB, state_hash  # what is here is merged into the body
     else:
         workspace.bear(opened, UNKNOWN_CREATOR)
         assert opened.record is not None

@@ -112,6 +112,9 @@ class _Readers:
         self._now_ms = store.now_ms()
         devices = [] if collection.space == LOCAL else core.directory.readers(collection)
         self._devices = [device for device in devices if device != core.identity.device]
+        family = core.directory.family
+        self._attesters = [device for device in self._devices if family.trust_of(device) == "full"]
+        self._attests = collection.space == LOCAL or family.trust_of(core.identity.device) == "full"
         self._heard: dict[bytes, int] = {}
         self._held: dict[tuple[bytes, int], int] = {}
         for device in self._devices:
@@ -129,7 +132,11 @@ class _Readers:
             since_ms = max(self._heard.get(device, 0), min(clock.milliseconds(header.hlc), self._now_ms))
             if self._now_ms - since_ms <= self._keep_ms:
                 return False
-        return True
+        # Who may not sign manifests cannot bring anyone up to what it has pruned: somebody who may must hold it.
+        return self._attests or any(
+            device == header.device or self._held.get((device, feed_number), 0) >= header.seq
+            for device in self._attesters
+        )
 
 
 def _choose(

@@ -335,7 +335,7 @@ class StoreReplica:
     def ingest_bodies(self, tag: bytes, bodies: Sequence[tuple[bytes, int, bytes]], source: bytes) -> IngestReport:
         """Make stubs whole; refused bodies wait for another source."""
         collection = self._collection(tag)
-        trusted = self._store.directory.family.trust_of(source) == "full"
+        trusted = self._store.directory.family.trust_of(source) == "full" and self._covers(source, collection)
         made = rejected = 0
         with self._store.writing() as workspace:
             for key, life, body in bodies:
@@ -349,6 +349,15 @@ class StoreReplica:
         if made:
             self._store.announce(Commit(change, source=source))
         return IngestReport(applied=made, rejected=rejected, duplicates=len(bodies) - made - rejected)
+
+    def _covers(self, source: bytes, collection: Collection) -> bool:
+        """Whether `source` holds all that manifests have moved this collection over, so that its newer body does."""
+        with self._store.reading() as (_, records):
+            for key, value in records.scan(layout.feed_prefix(collection.number)):
+                feed = FeedRecord.unpack(value)
+                if key[3:35] != source and receipts.held(records, source, feed.number)[0] < feed.floor - 1:
+                    return False
+        return True
 
     def acknowledged(
         self,

@@ -11,7 +11,6 @@ from aico_crdt.store.prune import DAY_MS, prune
 from tests.store.conftest import exchange, send, view
 
 
-@pytest.mark.xfail(strict=True, reason="any full device's body fills a stub, also one older than the manifest attests")
 def test_a_stub_is_not_filled_with_an_older_state(family: Any, clock: Any) -> None:
     a, b, c = family(3)
     a.create("memory", {"content": "old"}, id="m")
@@ -28,7 +27,6 @@ def test_a_stub_is_not_filled_with_an_older_state(family: Any, clock: Any) -> No
     assert b.content_hash() == a.content_hash()
 
 
-@pytest.mark.xfail(strict=True, reason="a device that may not sign manifests prunes what only it holds")
 def test_a_limited_device_that_was_long_away_keeps_what_only_it_has(family: Any, clock: Any) -> None:
     a, b = family(2, trusts=["limited"])
     b.create("memory", {"content": "on a long journey"}, id="m", space="family")
