@@ -309,7 +309,10 @@ class Intake:
                 if operation.life > opened.dead:
                     creator = trust != "full" and workspace.bore(opened, header.device)
                     self._authorise(FORGET, collection, trust, is_creator=creator)
-                burials.append((opened, operation))
+                # Who came first here may have come second elsewhere: so a forget that does not count is passed over,
+                # and does not bar its feed on some replicas and not on others.
+                if trust == "full" or operation.life <= opened.dead or workspace.first(opened, header.device):
+                    burials.append((opened, operation))
                 plain.append(index)
             elif operation.name == STATEMENT:
                 if collection != core.directory.directory:
@@ -530,6 +533,7 @@ class Intake:
                 self._void_entry(collection, feed.number, decode_header(stored[72:]), own=own)
                 records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
                 records.delete(layout.entry(feed.number, seq))
+        receipts.forget_from(records, feed.number, header.seq)
         feed.seq, feed.hash = header.seq - 1, header.prev
         feed.floor = min(feed.floor, feed.seq + 1)
         workspace.feed_changed(collection, header.device, header.incarnation)

@@ -189,7 +189,9 @@ class Transaction:
         core = self._workspace.core
         assert opened.record is not None
         full = core.directory.family.trust_of(core.identity.device) == "full"
-        creator = not full and opened.collection.space != LOCAL and self._workspace.bore(opened, core.identity.device)
+        device = core.identity.device
+        asked = not full and opened.collection.space != LOCAL
+        creator = asked and self._workspace.bore(opened, device) and self._workspace.first(opened, device)
         self._authorise(FORGET, opened.collection, is_creator=creator)
         life = opened.record.life
         self._take(opened)

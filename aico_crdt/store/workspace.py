@@ -288,6 +288,13 @@ class Workspace:
         births = [slot for slot in self.load(opened).slots() if slot.name == BORN_SLOT]
         return ids.device_name(device) in {slot.writer[: ids.DEVICE_NAME_CHARS] for slot in births}
 
+    def first(self, opened: OpenDocument, device: bytes) -> bool:
+        """Whether a birth by `device` counts, beside those of others. A derived id may be borne by several that do not
+        know of each other. Any other id belongs to whose entry began the life here: a birth slot added to a living
+        document makes nobody its creator."""
+        record = opened.record
+        return record is not None and (self.kind(opened.collection).derived or record.creator == device)
+
     def merge(
         self,
         opened: OpenDocument,
