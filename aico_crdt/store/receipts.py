@@ -57,10 +57,11 @@ def note(
     heads: Sequence[tuple[bytes, bytes, int, bytes]],
     erased: Sequence[tuple[bytes, bytes, int]],
 ) -> None:
-    """Keep a peer's own word. A head whose hash is not the one here says nothing and is passed over."""
+    """Keep a peer's own word. A head whose hash is not the one here says nothing and is passed over; so does one that
+    lies above the end of a feed of this very device: that is another branch, written by a copy of this store."""
     told = {(device, incarnation): seq for device, incarnation, seq in erased}
     with store.reading() as (_, records):
-        fresh = _fresh(records, peer, collection, heads, told)
+        fresh = _fresh(records, store.device, peer, collection, heads, told)
     if not fresh:
         return
     with store.writing() as workspace:
@@ -74,6 +75,7 @@ def note(
 
 def _fresh(
     records: Records,
+    own: bytes,
     peer: bytes,
     collection: Collection,
     heads: Sequence[tuple[bytes, bytes, int, bytes]],
@@ -85,6 +87,8 @@ def _fresh(
         if stored is None:
             continue
         feed = FeedRecord.unpack(stored)
+        if seq > feed.seq and device == own:
+            continue
         if seq > feed.seq:
             seq = feed.seq  # it holds more than we do; of ours it holds everything
         elif seq < feed.seq:
@@ -111,10 +115,27 @@ def note_dependencies(workspace: Workspace, heard: Mapping[tuple[bytes, int], in
             workspace.records.put(key, _ACK.pack(seq, old[1], old[2]))
 
 
+def forget_from(records: Records, feed_number: int, seq: int) -> None:
+    """Nobody holds the entries of a feed from `seq` on: what was told of them was told of a branch that is void."""
+    for key, value in list(records.scan(b"P")):
+        if key[33:] == layout.FEED.pack(feed_number):
+            held, gone, heard_ms = unpack(_ACK, value, "acknowledgement")
+            if held >= seq:
+                records.put(key, _ACK.pack(seq - 1, min(gone, seq - 1), heard_ms))
+
+
 def held(records: Records, device: bytes, feed_number: int) -> tuple[int, int, int]:
-    """(seq a device holds of a feed, forgets erased through, when heard), zeros when it never said."""
+    """(seq a device holds of a feed, forgets erased through, when heard), zeros when it never said.
+
+    Of its own feeds it holds at least what came from there: it commits before it sends.
+    """
     stored = records.get(layout.peer(device, feed_number))
-    return (0, 0, 0) if stored is None else unpack(_ACK, stored, "acknowledgement")
+    seq, gone, heard_ms = (0, 0, 0) if stored is None else unpack(_ACK, stored, "acknowledgement")
+    name = records.get(layout.feed_name(feed_number))
+    if name is not None and name[2:34] == device:
+        own = records.get(b"F" + name)
+        seq = max(seq, 0 if own is None else FeedRecord.unpack(own).seq)
+    return seq, gone, heard_ms
 
 
 def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:

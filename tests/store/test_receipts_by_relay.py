@@ -29,3 +29,12 @@ def test_an_entry_that_does_not_build_on_a_write_proves_nothing_of_it(family: An
     send(relay, here)
     assert here.receipt("memory", memory).on == ()
     assert not here.receipt("memory", memory).everywhere
+
+
+def test_its_author_holds_an_entry(family: Any, send: Callable[..., Any]) -> None:
+    """It commits before it sends, so what came from it is on its disk, whoever brought it."""
+    here, relay, far = family(3)
+    memory = far.create("memory", {"c": 1})
+    send(far, relay)
+    send(relay, here)
+    assert set(here.receipt("memory", memory).on) >= {far.device}
