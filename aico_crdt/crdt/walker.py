@@ -24,6 +24,7 @@ __all__ = [
     "ANY",
     "DELETED",
     "STRING",
+    "AllKnown",
     "Walked",
     "decode_state_vector",
     "encode_state_vector",
@@ -145,7 +146,7 @@ def without_deletes(update: bytes, client: int, clock: int) -> bytes:
     Raises:
         Malformed: `update` is broken; it is meant to have passed :func:`walk`.
     """
-    walked, start = _scan(update, _AllKnown(), None, True, len(update), len(update), MAX_DEPTH)
+    walked, start = _scan(update, AllKnown(), None, True, len(update), len(update), MAX_DEPTH)
     ranges: dict[int, list[tuple[int, int]]] = {}
     for owner, first, length in walked.deleted:
         if owner == client:
@@ -211,8 +212,8 @@ def pairs_of(state: bytes) -> frozenset[Id]:
     return _scan(state, {}, None, False, len(state), len(state), MAX_DEPTH)[0].pairs
 
 
-class _AllKnown(dict[int, int]):
-    """A state vector that knows every clock."""
+class AllKnown(dict[int, int]):
+    """A state vector that knows every clock: for the walk of an update whose document is not here."""
 
     def get(self, key: int, default: int = 0, /) -> int:  # type: ignore[override]
         return MAX_CLOCK

@@ -128,6 +128,7 @@ def _stub(workspace: Workspace, collection: Collection, key: bytes, life: int, s
         if record.life != life or record.state_hash == state_hash:
             return
         record.state, record.state_hash = layout.STUB, state_hash  # what is here is merged into the body
+        record.stamp = max(record.stamp, stamp)
     else:
         workspace.bear(opened, UNKNOWN_CREATOR)
         assert opened.record is not None
@@ -212,20 +213,16 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
         raise Malformed("A body does not open.") from error
     if space.document_key(collection.kind, document_id) != key or not isinstance(creator, bytes) or len(creator) != 32:
         raise Malformed("A body is of another document.")
-    walk(state, {}, None)
+    walk(state, {}, None, max_bytes=BODY_MAX_BYTES)
     kind = workspace.kind(collection)
     document = Document.load(state, core.client, core.writer, derived=kind.derived)
     if document.content_hash(kind.version) != record.state_hash and not trusted:
         raise NotAllowed("A body is not the one its manifest attests.")
     opened.id = document_id
     _merge_own(workspace, opened, document)
-    for item in refold.operations(core, workspace.records, collection, key):
-        client = ids.client_id(item.header.device, item.header.incarnation)
-        writer = ids.writer(item.header.device, item.header.incarnation)
-        try:
-            foreign.merge(document, item.operation.payload, client, writer, overlap=True)
-        except PeerError as error:
-            raise NotAllowed("A body lacks what later entries build on.") from error
+    if max((slot.hlc for slot in document.slots()), default=record.stamp) < record.stamp:
+        raise NotAllowed("A body is older than its manifest attests.")
+    document = _merge_later(workspace, opened, document)
     workspace.records.delete(layout.wanted(collection.number, record.stamp, key))
     record.state, record.creator = layout.WHOLE, creator
     number = collection.number
@@ -249,4 +246,28 @@ def _merge_own(workspace: Workspace, opened: OpenDocument, document: Document) -
     if sealed is not None:
         own = sealing.unseal(sealed, place, workspace.core.lives.key(opened.record.slot))
         known = document.state_vector()
-        document.apply(own, walk(own, {}, None).after(known))
+        document.apply(own, walk(own, {}, None, max_bytes=BODY_MAX_BYTES).after(known))
+
+
+def _merge_later(workspace: Workspace, opened: OpenDocument, document: Document) -> Document:
+    """Apply what came for the stub in entries. They build on what the manifest attests, which the body holds; so an
+    item that does not fit is one that no replica applies. It then belongs to no life, and does not bar the body."""
+    core, records, collection = workspace.core, workspace.records, opened.collection
+    derived = workspace.kind(collection).derived
+    for header, index, operation in refold.operations(core, records, collection, opened.key):
+        client = ids.client_id(header.device, header.incarnation)
+        writer = ids.writer(header.device, header.incarnation)
+        before = document.state()
+        try:
+            foreign.merge(document, operation.payload, client, writer, overlap=True)
+        except (NotYet, PeerError):
+            document = Document.load(before, core.client, core.writer, derived=derived)
+            feed = workspace.feed(collection, header.device, header.incarnation)
+            place = layout.item(feed.number, header.seq, index)
+            item, entry = records.get(place), records.get(layout.entry(feed.number, header.seq))
+            assert item is not None  # as the entry, it was read just now
+            assert entry is not None
+            workspace.keep_item(feed.number, header.seq, index, 0, refold.open_stored_item(core, place, item))
+            arrival = int.from_bytes(entry[:8], "big")
+            records.delete(layout.operation(collection.number, opened.key, arrival, index))
+    return document

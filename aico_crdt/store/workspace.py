@@ -288,6 +288,13 @@ class Workspace:
         births = [slot for slot in self.load(opened).slots() if slot.name == BORN_SLOT]
         return ids.device_name(device) in {slot.writer[: ids.DEVICE_NAME_CHARS] for slot in births}
 
+    def came_erased(self, opened: OpenDocument, life: int, device: bytes) -> bool:
+        """Whether nothing is here of a life but items of `device` that came erased: it bore it, and nobody else saw it
+        before it was gone."""
+        gaps = [key for key, gap in self.gaps.items() if gap == (opened.collection.number, opened.key, life)]
+        names = [self.records.get(layout.feed_name(int.from_bytes(key[1:5], "big"))) for key in gaps]
+        return not opened.alive and any(name is not None and name[2:34] == device for name in names)
+
     def first(self, opened: OpenDocument, device: bytes) -> bool:
         """Whether a birth by `device` counts, beside those of others. A derived id may be borne by several that do not
         know of each other. Any other id belongs to whose entry began the life here: a birth slot added to a living
@@ -333,6 +340,8 @@ class Workspace:
                 opened.document = None
                 raise
             opened.updates.append((update, client, writer))
+        else:
+            foreign.look(update, client, writer)
         opened.touched = True
         return True
 
