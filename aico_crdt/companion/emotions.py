@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aico_crdt import ids
+from aico_crdt.clock import DRIFT_MS
 from aico_crdt.companion import fields
 from aico_crdt.companion.kinds import READING
 from aico_crdt.crdt import Baseline, Blend, Reading, Slot, blend, readings
@@ -75,7 +76,8 @@ class Emotions:
         )
         with self._store.joining(within) as transaction:
             present = self._present(transaction, subject)
-            if present is None or present <= reading.timestamp_ms:
+            ahead_ms = self._store.now_ms() + DRIFT_MS  # later than that, it was made under a clock that was wrong
+            if present is None or present <= reading.timestamp_ms or present > ahead_ms:
                 transaction.put_slot(KIND, subject, READING, reading.to_value())
             if history:
                 return transaction.create(KIND, {"subject": subject, **checked})

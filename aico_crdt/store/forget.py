@@ -113,12 +113,15 @@ def drop_life(workspace: Workspace, collection: Collection, key: bytes) -> None:
 Owed = tuple[bytes, int, bytes, int, int]
 
 
-def due(records: Records, now_ms: int) -> list[Owed]:
-    """What is owed by `now_ms`: (U key, collection number, document key, life, slot)."""
+def due(records: Records, now_ms: int, window_ms: int) -> list[Owed]:
+    """What is owed by `now_ms`: (U key, collection number, document key, life, slot).
+
+    What is due later than the whole undo window (ms) from now was noted under a clock that was ahead: it is owed now.
+    """
     found = []
     for key, value in records.scan(b"U"):
-        if int.from_bytes(key[1:9], "big") > now_ms:
-            break
+        if now_ms < int.from_bytes(key[1:9], "big") <= now_ms + window_ms:
+            continue
         slot, _, _ = unpack(OWED, value, "erasure")
         number = int.from_bytes(key[9:11], "big")
         found.append((key, number, key[11:27], int.from_bytes(key[27:31], "big"), slot))

@@ -307,7 +307,10 @@ class Intake:
                 if operation.life > opened.dead + 1:
                     raise NotYet("dependency", "A forget names a life that has not begun.")
                 if operation.life > opened.dead:
-                    creator = trust != "full" and workspace.bore(opened, header.device)
+                    creator = trust != "full" and (
+                        workspace.bore(opened, header.device)
+                        or workspace.came_erased(opened, operation.life, header.device)
+                    )
                     self._authorise(FORGET, collection, trust, is_creator=creator)
                 # Who came first here may have come second elsewhere: so a forget that does not count is passed over,
                 # and does not bar its feed on some replicas and not on others.

@@ -31,7 +31,7 @@ from aico_crdt.store.wake import Bell
 from aico_crdt.store.watch import Watch
 from aico_crdt.store.workspace import Core, Workspace
 from aico_crdt.trust import Identity
-from aico_crdt.trust.lease import Lease, machine_id
+from aico_crdt.trust.lease import NO_LEASE, Lease, machine_id, place_id
 
 LIVES_FILE: Final = "lives"
 _log = logger(__name__)
@@ -168,13 +168,14 @@ class DocumentStore:
                 reason = self._lease.judge(
                     machine_id(), self.path, workspace.core.incarnation, workspace.counters.commits
                 )
-            fresh = workspace.records.get(layout.meta("fresh")) is not None
-            if reason is not None and not fresh:
+            # The place where it was made, which has no lease yet. A copy made before the first opening lies elsewhere.
+            fresh = workspace.records.get(layout.meta("fresh"))
+            if reason is not None and not (reason == NO_LEASE and fresh == place_id(self.path)):
                 self._renew_incarnation(workspace, random)
                 _log.warning("new incarnation: %s", reason.replace(" ", "-"))
             if restored:
                 workspace.records.delete(layout.meta("restored"))
-            if fresh:
+            if fresh is not None:
                 workspace.records.delete(layout.meta("fresh"))
             if not numbered:
                 workspace.counters.statements += 1
@@ -558,7 +559,8 @@ class DocumentStore:
         Works when the map is full. May be interrupted anywhere and called again.
         """
         with self._read() as records:
-            owed = forget.due(records, self._clock_ms() if at_ms is None else at_ms)
+            now = self._clock_ms() if at_ms is None else at_ms
+            owed = forget.due(records, now, self.config.undo_window_s * 1000)
             waits = records.get(layout.meta("holds")) is not None
         if not owed:
             return 0
@@ -584,7 +586,7 @@ class DocumentStore:
             with self._write(reserve=True) as workspace:
                 holds.renew_key(workspace, drop=True)
         with self._read() as records:
-            return [owed for owed in forget.due(records, 0) if not owed[1]]
+            return [owed for owed in forget.due(records, 0, 0) if not owed[1]]
 
     def used_bytes(self) -> int:
         """Bytes of live pages."""

@@ -81,6 +81,7 @@ class Ear:
         self._socket.bind(_address(self._path))
         os.chmod(self._path, 0o600)
         self._open = True
+        self._process = os.getpid()
 
     def fileno(self) -> int:
         """For ``select`` and event loops: readable when rung."""
@@ -117,8 +118,9 @@ class Ear:
         if self._open:
             self._open = False
             self._socket.close()
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
+            if self._process == os.getpid():  # a forked child leaves the parent's name in place
+                with contextlib.suppress(FileNotFoundError):
+                    self._path.unlink()
 
 
 def _address(path: Path) -> str:

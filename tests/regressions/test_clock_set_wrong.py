@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from aico_crdt.companion.kinds import KINDS
 from aico_crdt.companion.store import Store
 from aico_crdt.store import membership
@@ -15,7 +13,6 @@ from tests.store.conftest import CONFIG, Clock, identity_of
 YEARS_MS = 10 * 365 * 86_400_000
 
 
-@pytest.mark.xfail(strict=True, reason="what is due is kept as an absolute time, ten years off once the clock is right")
 def test_a_forget_is_erased_within_the_undo_window_of_the_right_clock(family: Any, clock: Any) -> None:
     [a] = family(1)
     a.create("memory", {"content": "one"}, id="m")
@@ -26,7 +23,6 @@ def test_a_forget_is_erased_within_the_undo_window_of_the_right_clock(family: An
     assert a.erase_due() == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a reading of the future neither decays nor is replaced until its time has come")
 def test_a_feeling_recorded_under_a_wrong_clock_is_replaced(fast_path: Path) -> None:
     clock = Clock()
     membership.found(fast_path / "store", identity_of(0), KINDS, name="a", config=CONFIG, clock_ms=clock)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import pytest
 
-
-@pytest.mark.xfail(strict=True, reason="closing in the child removes the parent's wake sockets")
 def test_the_parent_still_hears_other_processes(family: Any) -> None:
     [a] = family(1)
     ear = a.bell.listen()

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.store.conftest import exchange
 
 
-@pytest.mark.xfail(
-    strict=True, reason="where the birth comes erased, nobody knows its creator, and the forget is refused"
-)
 def test_what_was_born_and_forgotten_before_the_first_sync(family: Any) -> None:
     a, b = family(2, trusts=["limited"])
     b.create("memory", {"content": "a slip"}, id="m", space="family")
