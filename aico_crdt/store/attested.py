@@ -8,7 +8,7 @@ this way is attested by the device that signed the manifest, where entries are s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgpack
@@ -30,6 +30,9 @@ from aico_crdt.trust import may
 
 BODY_MAX_BYTES: Final = 8 << 20
 _BODY: Final = b"aico-crdt body 1\0"
+MAX_LIVES_AHEAD: Final = 4096
+"""A manifest moves no document further than this many lives beyond what is known here: lives are numbered in 32 bits,
+and whoever could name the last one would end all that are to come."""
 UNKNOWN_CREATOR: Final = bytes(ids.DEVICE_BYTES)
 
 
@@ -63,8 +66,14 @@ def make_manifest(core: Core, records: Records, collection: Collection, stamp: i
     return encode_manifest(manifest)
 
 
-def take_manifest(workspace: Workspace, collection: Collection, raw: bytes, undo_ms: int) -> Manifest:
+def take_manifest(
+    workspace: Workspace, collection: Collection, raw: bytes, undo_ms: int, renew: Callable[[Workspace], None]
+) -> Manifest:
     """Advance this collection to what a manifest says; documents without a body become stubs.
+
+    Args:
+        renew: gives this device a new incarnation. Called when the manifest knows more of the present one than there is
+            here: then another copy of this store writes, or the manifest lies, and neither must stop writing here.
 
     Raises:
         Malformed, BadSignature, WrongFamily, NotAllowed: refused. NotYet: its signer is not known yet.
@@ -88,6 +97,10 @@ def take_manifest(workspace: Workspace, collection: Collection, raw: bytes, undo
         raise Malformed("A manifest names a life that no document has.")
     advanced = False
     for head in manifest.heads:
+        own = (head.device, head.incarnation) == (core.identity.device, core.incarnation)
+        if own and head.seq > workspace.feed(collection, head.device, head.incarnation).seq:
+            renew(workspace)
+    for head in manifest.heads:
         feed = workspace.feed(collection, head.device, head.incarnation)
         if head.seq > feed.seq:
             advanced = True
@@ -99,7 +112,8 @@ def take_manifest(workspace: Workspace, collection: Collection, raw: bytes, undo
             workspace.feed_changed(collection, head.device, head.incarnation)
     for tombstone in manifest.tombstones:
         opened = workspace.open_key(collection, tombstone.key)
-        forget.end_life(workspace, opened, tombstone.life, manifest.hlc, None, workspace.now_ms + undo_ms, (0, 0))
+        life = min(tombstone.life, _known_life(opened) + MAX_LIVES_AHEAD)
+        forget.end_life(workspace, opened, life, manifest.hlc, None, workspace.now_ms + undo_ms, (0, 0))
     if advanced:
         for document in manifest.documents:
             _stub(workspace, collection, document.key, document.life, document.hash, document.stamp)
@@ -118,10 +132,15 @@ def _drop_feed(workspace: Workspace, collection: Collection, feed: FeedRecord) -
             workspace.records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
 
 
+def _known_life(opened: OpenDocument) -> int:
+    """The greatest life of a document that is known here, dead or not."""
+    return max(opened.dead, 0 if opened.record is None else opened.record.life)
+
+
 def _stub(workspace: Workspace, collection: Collection, key: bytes, life: int, state_hash: bytes, stamp: int) -> None:
     opened = workspace.open_key(collection, key)
     record = opened.record
-    if life <= opened.dead:
+    if life <= opened.dead or life > _known_life(opened) + MAX_LIVES_AHEAD:
         return
     number = collection.number
     if opened.alive and record is not None:

@@ -324,7 +324,8 @@ class StoreReplica:
         collection = self._collection(tag)
         try:
             with self._store.writing() as workspace:
-                attested.take_manifest(workspace, collection, raw, self._store.config.undo_window_s * 1000)
+                undo_ms = self._store.config.undo_window_s * 1000
+                attested.take_manifest(workspace, collection, raw, undo_ms, self._store._renew_incarnation)
                 change = workspace.counters.change
         except PeerError as error:
             _log.warning("refused a manifest from %s: %s", source.hex(), error.code)

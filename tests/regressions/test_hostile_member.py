@@ -54,7 +54,6 @@ def test_a_manifest_does_not_silence_other_devices(family: Any) -> None:
     assert c.read("memory", "n") is not None
 
 
-@pytest.mark.xfail(strict=True, reason="a manifest moves this device's own feed, to the last seq there is")
 def test_a_manifest_does_not_stop_local_writes(family: Any) -> None:
     a, b = family(2)
     a.create("memory", {"content": "one"}, id="m")
@@ -63,7 +62,6 @@ def test_a_manifest_does_not_stop_local_writes(family: Any) -> None:
     a.create("memory", {"content": "two"}, id="n")
 
 
-@pytest.mark.xfail(strict=True, reason="a tombstone of a manifest may name the last life there is")
 def test_a_manifest_does_not_end_all_lives_to_come(family: Any) -> None:
     a, b = family(2)
     a.create("memory", {"content": "one"}, id="m")
