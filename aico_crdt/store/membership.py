@@ -43,6 +43,7 @@ from aico_crdt.trust import (
     open_space,
     seal_spaces,
 )
+from aico_crdt.trust.lease import place_id
 from aico_crdt.trust.statement import SealedKey
 
 ADMISSION: Final = "aico-crdt/admission"
@@ -80,7 +81,7 @@ def found(
             transaction.finish()
             statements.reload(workspace)
         with store.writing() as workspace:
-            workspace.records.put(layout.meta("fresh"), b"\1")
+            workspace.records.put(layout.meta("fresh"), place_id(store.path))
 
 
 def _make(
@@ -109,7 +110,7 @@ def _make(
             records.put(layout.meta("format"), layout.U64.pack(layout.FORMAT))
             records.put(layout.meta("family"), family)
             records.put(layout.meta("incarnation"), random(ids.INCARNATION_BYTES))
-            records.put(layout.meta("fresh"), b"\1")
+            records.put(layout.meta("fresh"), place_id(directory))
             save_spaces(records, spaces, storage_key)
             statements.number_collections(records, counters, every, kinds)
             counters.statements = 1
@@ -236,7 +237,7 @@ def join(
             if not store.directory.family.may_connect(identity.device):
                 raise WrongFamily("This admission does not prove an admission.", "Have it written anew.")
             with store.writing() as workspace:
-                workspace.records.put(layout.meta("fresh"), b"\1")
+                workspace.records.put(layout.meta("fresh"), place_id(store.path))
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)  # made above, by this call
         raise

@@ -166,6 +166,11 @@ def machine_id() -> bytes:
     return blake2b(_machine_name(), digest_size=MACHINE_BYTES, person=b"aico.machine.1").digest()
 
 
+def place_id(path: str | os.PathLike[str]) -> bytes:
+    """16 bytes that name a store's place: this machine, and its resolved path there."""
+    return blake2b(machine_id() + _path_hash(path), digest_size=16, person=b"aico.place.1").digest()
+
+
 def _machine_name() -> bytes:
     for source in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:

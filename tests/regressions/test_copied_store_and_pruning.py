@@ -33,7 +33,6 @@ def test_a_store_set_back_is_not_brought_up_over_its_own_writes(family: Any, tmp
     assert old.content_hash() == b.content_hash()
 
 
-@pytest.mark.xfail(strict=True, reason="a head above ours is taken for ours and more, whatever branch it is of")
 def test_a_receipt_does_not_count_a_peer_on_another_branch(family: Any, tmp_path: Path) -> None:
     loser, winner, [b] = forked(family, tmp_path, lambda store: store.create("memory", {"content": "x"}, id="x"))
     winner.create("memory", {"content": "y"}, id="y")
@@ -43,7 +42,6 @@ def test_a_receipt_does_not_count_a_peer_on_another_branch(family: Any, tmp_path
     assert loser.receipt("memory", "x").on == ()
 
 
-@pytest.mark.xfail(strict=True, reason="on that false receipt the losing branch is pruned, and the fork never proven")
 def test_pruning_does_not_hide_a_fork(family: Any, tmp_path: Path) -> None:
     loser, winner, [b] = forked(family, tmp_path, lambda store: store.create("memory", {"content": "x"}, id="x"))
     winner.create("memory", {"content": "y"}, id="y")
@@ -55,9 +53,6 @@ def test_pruning_does_not_hide_a_fork(family: Any, tmp_path: Path) -> None:
     assert loser.content_hash() == winner.content_hash() == b.content_hash()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a copy made before the first opening draws no incarnation, whatever the lease says"
-)
 def test_copies_of_a_store_never_opened_are_told_apart(family: Any, tmp_path: Path) -> None:
     from aico_crdt.store import membership
     from tests.store.conftest import CONFIG, identity_of

@@ -210,7 +210,7 @@ def send(giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max
                 if (
                     reports[-1].ask
                     and cursor is None
-                    and any(seq < have.get((d, i), 0) for d, i, seq in reports[-1].ask)
+                    and any(seq <= have.get((d, i), 0) for d, i, seq in reports[-1].ask)
                 ):
                     have |= {(d, i): seq - 1 for d, i, seq in reports[-1].ask}
                     wants, cursor = [*reports[-1].ask], 0
