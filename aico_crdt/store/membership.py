@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ import msgpack
 from aico_crdt import ids
 from aico_crdt.config import Config
 from aico_crdt.errors import InvalidValue, Malformed, NotFound, UnknownVersion, WrongFamily, WrongKey
-from aico_crdt.feed import Operation, Run, decode_entry, encode_entry
+from aico_crdt.feed import Entry, Erased, Operation, Run, decode_entry, encode_entry, open_item
 from aico_crdt.feed.packing import unpack as strict_unpack
 from aico_crdt.store import layout, statements
 from aico_crdt.store.directory import DIRECTORY, LOCAL, save_spaces, storage_keys
@@ -28,7 +28,8 @@ from aico_crdt.store.lives import LifeKeys
 from aico_crdt.store.records import Counters, Records
 from aico_crdt.store.replica import StoreReplica, read_wire_entry
 from aico_crdt.store.store import LIVES_FILE, Commit, DocumentStore
-from aico_crdt.store.transaction import STATEMENT, Transaction
+from aico_crdt.store.transaction import STATEMENT, UPDATE, Transaction
+from aico_crdt.store.workspace import Core
 from aico_crdt.trust import (
     TRUSTS,
     Admit,
@@ -48,7 +49,10 @@ from aico_crdt.trust.statement import SealedKey
 
 ADMISSION: Final = "aico-crdt/admission"
 VERSION: Final = 1
-MAX_ADMISSION_BYTES: Final = 16 << 20
+MAX_ADMISSION_BYTES: Final = 64 << 20
+ADMISSION_ITEMS_BYTES: Final = 4 << 20
+"""Items of documents that an admission carries along. What is beyond comes by the first sync: a device needs the
+statements to know its family, and any member can make the directory's documents large."""
 FIRST_SPACES: Final = (DIRECTORY, "own", "family")
 
 
@@ -167,14 +171,28 @@ def admission(store: DocumentStore, device: bytes) -> bytes:
         keys = seal_spaces(spaces, device, member.trust)
         collection = core.directory.directory
         entries = []
+        room = ADMISSION_ITEMS_BYTES
         for _, place in records.scan(b"A" + layout.COLLECTION.pack(collection.number)):
             feed_number, seq = layout.AT.unpack(place)
             entry = read_wire_entry(core, records, feed_number, seq)
-            entries.append(encode_entry(entry))
+            room -= sum(len(item) for item in entry.items if isinstance(item, bytes))
+            entries.append(encode_entry(entry if room >= 0 else _without_documents(core, entry)))
         packed: bytes = msgpack.packb(
             [ADMISSION, VERSION, core.directory.family.id, device, core.identity.device, keys, entries]
         )
     return packed
+
+
+def _without_documents(core: Core, entry: Entry) -> Entry:
+    """`entry` with its items of documents taken out, as if they were erased: whoever takes it asks for them."""
+    space = core.directory.spaces[DIRECTORY]
+    key = space.keys[entry.header.key_id]
+    items = list(entry.items)
+    for index, item in enumerate(entry.items):
+        operation = open_item(entry.header, index, item, key) if isinstance(item, bytes) else None
+        if operation is not None and operation.name == UPDATE:
+            items[index] = Erased(space.document_key(DIRECTORY, operation.document), operation.life)
+    return replace(entry, items=tuple(items))
 
 
 @dataclass(frozen=True, slots=True)
