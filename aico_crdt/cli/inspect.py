@@ -33,7 +33,7 @@ def status(app: App, document: str | None, wait: bool, timeout: float, in_json: 
 
     With --wait, exit code 1 says that it was not everywhere when the time ran out.
     """
-    with app.open() as store:
+    with app.look() as store:
         if document is None:
             if wait:
                 raise click.UsageError("--wait needs the id of a document.")
@@ -170,7 +170,7 @@ def inspect(context: click.Context, in_json: bool) -> None:
 @click.pass_obj
 def inspect_store(app: App, in_json: bool) -> None:
     """The collections, with their tags and what is on hold or was rejected."""
-    with app.open() as store:
+    with app.look() as store:
         found = reading.status(store)
         evidence = reading.evidence(store)
         names = {one["source"]: naming.name_of(store, one["source"]) for one in evidence}
@@ -192,7 +192,7 @@ def inspect_store(app: App, in_json: bool) -> None:
 @click.pass_obj
 def inspect_collection(app: App, name: str, limit: int, in_json: bool) -> None:
     """The feeds and documents of one collection."""
-    with app.open() as store:
+    with app.look() as store:
         where = naming.collection(store, name)
         with store.reading() as (core, records):
             total = reading.tally(core, records, where)
@@ -268,7 +268,7 @@ def inspect_document(app: App, words: tuple[str, ...], in_json: bool) -> None:
     """One document: its fields, live slots, conflicts and the entries it is made of."""
     if len(words) > 2:
         raise click.UsageError("Name one document: its id, or its kind and its id.")
-    with app.open() as store:
+    with app.look() as store:
         named = naming.document(store, words[-1], words[0] if len(words) == 2 else None)
         found = reading.anatomy(store, named)
         if in_json:
@@ -373,7 +373,7 @@ def conflicts_json(store: DocumentStore, conflicts: Any) -> dict[str, Any]:
 @click.pass_obj
 def inspect_conflicts(app: App, in_json: bool) -> None:
     """Every document with an open conflict, and its versions."""
-    with app.open() as store:
+    with app.look() as store:
         rows = reading.conflicts(store)
         if in_json:
             listed = [
@@ -398,7 +398,7 @@ def inspect_conflicts(app: App, in_json: bool) -> None:
 @click.pass_obj
 def inspect_feed(app: App, name: str, limit: int, in_json: bool) -> None:
     """The entries of one device in one collection, newest first."""
-    with app.open() as store:
+    with app.look() as store:
         place = naming.feed(store, name.split("/"))
         found = reading.feed_entries(store, place, limit)
         feed = place.feed
@@ -447,7 +447,7 @@ def inspect_entry(app: App, words: tuple[str, ...], in_json: bool) -> None:
     The name is as `aico-crdt log` prints it; its parts may also be given one by one, the collection by its tag.
     """
     parts = [part for word in words for part in word.split("/")]
-    with app.open() as store:
+    with app.look() as store:
         place = naming.entry(store, parts)
         with store.reading() as (core, records):
             verdict = reading.verify(core, records, place.feed.number, place.seq)
@@ -521,7 +521,7 @@ def log(app: App, kind: str | None, limit: int, follow: bool, in_json: bool) -> 
     With --json and --follow, one JSON document a line.
     """
     app.kept = "Nothing was changed."
-    with app.open() as store:
+    with app.look() as store:
         if kind is not None and kind not in store.kinds:
             raise InvalidValue(f"There is no kind {kind!r}.", f"Kinds: {', '.join(store.kinds)}.")
         if follow:

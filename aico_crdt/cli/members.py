@@ -82,7 +82,7 @@ def revoke(app: App, device: str, yes: bool) -> None:
 @as_json
 def devices(app: App, in_json: bool) -> None:
     """List the family's devices, current and revoked."""
-    with app.open() as store:
+    with app.look() as store:
         found = reading.devices(store)
     if in_json:
         output.dump("devices", {"devices": [device.to_json() for device in found]})

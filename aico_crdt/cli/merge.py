@@ -304,11 +304,11 @@ def diff(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | None, in_
     app.kept = "Nothing was changed."
     _refuse_same(a, b)
     with ExitStack() as stack:
-        first = stack.enter_context(app.open(a, key_a))
+        first = stack.enter_context(app.look(a, key_a))
         if b.is_file():
             second: DocumentStore = stack.enter_context(bundle.unbundled(first, b))
         else:
-            second = stack.enter_context(app.open(b, key_b))
+            second = stack.enter_context(app.look(b, key_b))
         _refuse_other_family(first, second)
         common = sorted((first.directory.spaces.keys() & second.directory.spaces.keys()) - {LOCAL})
         with output.progress("Comparing"):

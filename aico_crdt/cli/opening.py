@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -52,8 +52,9 @@ class App:
         return config.load(self.config_path or self.home.config, self.environment)
 
     @contextmanager
-    def open(self, path: Path | None = None, key: Path | None = None) -> Iterator[Store]:
-        """The store of this invocation, or another one at `path` with the key file `key`.
+    def open(self, path: Path | None = None, key: Path | None = None, *, writable: bool = True) -> Iterator[Store]:
+        """The store of this invocation, or another one at `path` with the key file `key`; to look only unless
+        `writable`.
 
         Raises:
             NoStore, WrongKey, LooseKeyFile and what :meth:`Store.open` raises.
@@ -67,8 +68,12 @@ class App:
         lease = self.home.lease_of(label.store)
         if directory in lease.parents:
             raise InvalidValue("The lease would lie inside the store.", f"Set {ENV_HOME} to a directory outside of it.")
-        with Store.open(directory, identity, config=self.config(), lease=lease) as store:
+        with Store.open(directory, identity, config=self.config(), lease=lease, writable=writable) as store:
             yield store
+
+    def look(self, path: Path | None = None, key: Path | None = None) -> AbstractContextManager[Store]:
+        """As :meth:`open`, for commands that only read: they change nothing, not even that the store was opened."""
+        return self.open(path, key, writable=False)
 
     def identity(self, directory: Path, device: bytes, key: Path | None) -> Identity:
         """The identity of the store at `directory`, from `key` or its own place."""

@@ -63,7 +63,7 @@ def export(app: App, file: Path | None, kinds: tuple[str, ...], include_local: b
     app.kept = "No file was written."
     if file is not None and file.exists() and not force:
         raise InvalidValue(f"There already is a file {file}.", "Name another, or add --force.")
-    with app.open() as store:
+    with app.look() as store:
         wanted = kinds or KINDS
         total = sum(1 for _ in _exported(store, wanted, include_local))
         if file is None:

@@ -32,7 +32,7 @@ def verify(app: App, refold: bool, in_json: bool) -> None:
     app.kept = "Nothing was changed."
     with output.progress("Verifying") as told:
         try:
-            with app.open() as store:
+            with app.look() as store:
                 report = verify_store(store, refold=refold, progress=told.step)
         except Damaged:
             # It cannot be opened: look at the files alone.

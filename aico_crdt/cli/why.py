@@ -91,7 +91,7 @@ def why(app: App, words: tuple[str, ...], in_json: bool) -> None:
     """
     if len(words) > 2:
         raise click.UsageError("Name one document: its id, or its kind and its id.")
-    with app.open() as store:
+    with app.look() as store:
         named = naming.document(store, words[-1], words[0] if len(words) == 2 else None)
         found = reading.anatomy(store, named)
         listed = causes(found)

@@ -10,7 +10,7 @@ from pathlib import Path
 from aico_crdt.companion.kinds import KINDS
 from aico_crdt.companion.store import Store
 from aico_crdt.config import Config, load
-from aico_crdt.errors import NoStore, WrongKey
+from aico_crdt.errors import InvalidValue, NoStore, WrongKey
 from aico_crdt.home import Home
 from aico_crdt.store import found
 from aico_crdt.store.environment import now_ms, read_label
@@ -59,6 +59,7 @@ def open_store(
 
     Raises:
         NoStore: there is none and `create` is not set.
+        InvalidValue: there is none, but a key waits for it to join a family (`aico-crdt id` made it).
         WrongKey, LooseKeyFile, NewerFormat, Damaged, ReadOnly: see each.
     """
     home = Home.of(os.environ)
@@ -69,6 +70,11 @@ def open_store(
     except NoStore:
         if not create:
             raise
+        if key is None and os.path.lexists(home.next_of(directory)):
+            raise InvalidValue(
+                f"A key was made for a store at {directory} that is to join a family.",
+                "Run `aico-crdt init --join ADMISSION`, or `aico-crdt init` to found a family with that key.",
+            ) from None
         seed = os.urandom(32)
         identity = Identity.from_seed(seed)
         KeyFile(key or home.key_of(identity.device)).create(seed)

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from aico_crdt import clock, ids
-from aico_crdt.config import Config
-from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, MapFull, NotFound, WrongKey
+from aico_crdt.config import DAY_S, Config
+from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, MapFull, NotFound, ReadOnly, WrongKey
 from aico_crdt.logs import logger
 from aico_crdt.store import forget, holds, layout, migrate, receipts, rows, statements
 from aico_crdt.store.directory import DIRECTORY, LOCAL, Directory, index_hash, storage_keys
@@ -98,6 +98,7 @@ class DocumentStore:
         *,
         config: Config | None = None,
         lease: str | os.PathLike[str] | None = None,
+        writable: bool = True,
         allow_network_fs: bool = False,
         clock_ms: Callable[[], int] = now_ms,
         random: Callable[[int], bytes] = os.urandom,
@@ -107,6 +108,7 @@ class DocumentStore:
         Args:
             kinds: what its documents are, in sync order.
             lease: where the lease file is kept; must lie outside `path`. None for a store whose copy is never made.
+            writable: False to look only: nothing is written, not even that it was opened.
 
         Raises:
             NoStore, NewerFormat, Damaged, WrongKey, ReadOnly, NetworkFilesystem: see each.
@@ -141,7 +143,7 @@ class DocumentStore:
                 core.take_incarnation(incarnation)
                 if found.collections:
                     statements.refresh(_stale(core), records)
-            opened_lease = None if lease is None else Lease.open(lease)
+            opened_lease = Lease.open(lease) if lease is not None and writable else None
             store = cls(directory, environment, label, core, opened_lease, settings, clock_ms)
         except OSError as error:
             environment.release()
@@ -149,8 +151,12 @@ class DocumentStore:
         except BaseException:
             environment.release()
             raise
-        store._begin_incarnation(random)
+        store._writable = writable
+        if writable:
+            store._begin_incarnation(random)
         return store
+
+    _writable = True
 
     def _begin_incarnation(self, random: Callable[[int], bytes]) -> None:
         """Draw a new incarnation when the store may have been copied or rolled back."""
@@ -299,6 +305,8 @@ class DocumentStore:
         """A workspace, flushed and committed with a sync at the end of the block, or taken back as a whole."""
         if self._closed:
             raise Closed("The store is closed.")
+        if not self._writable:
+            raise ReadOnly("The store was opened to look only.", "Open it with writable=True.")
         before = (self._core.directory, self._core.incarnation)
         with self._core_lock:
             try:
@@ -560,7 +568,7 @@ class DocumentStore:
         """
         with self._read() as records:
             now = self._clock_ms() if at_ms is None else at_ms
-            owed = forget.due(records, now, self.config.undo_window_s * 1000)
+            owed = forget.due(records, now, max(self.config.undo_window_s, DAY_S) * 1000)
             waits = records.get(layout.meta("holds")) is not None
         if not owed:
             return 0
