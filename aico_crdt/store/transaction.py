@@ -142,18 +142,20 @@ class Transaction:
         self._change(kind, document_id, lambda d, stamp: d.increment(field, amount, stamp))
 
     def put_slot(self, kind: str, document_id: str, name: str, value: Any, *, space: str = "own") -> None:
-        """Set this device's own slot of a field and touch no other; bears the document when it does not live."""
+        """Set this device's own slot of a field and touch no other; bears the document when it does not live there.
+
+        Such a document lives in each space on its own: what is written for one audience is not shown to another.
+        """
         _check_fields({name: value})
-        opened = self._find(kind, document_id)
-        if opened is None:
-            collection = self._collection(kind, space)
-            opened = self._workspace.open(collection, document_id)
-            if opened.forgotten:
-                raise InvalidValue(f"This {kind} is forgotten by this same transaction.", "Bear it again later.")
+        ids.check_public_id(document_id)
+        opened = self._workspace.open(self._collection(kind, space), document_id)
+        if opened.forgotten:
+            raise InvalidValue(f"This {kind} is forgotten by this same transaction.", "Bear it again later.")
+        if opened.stub:
+            raise NotFound(f"Only a stub of {kind} {document_id} is here.", "Sync with a device that holds its body.")
+        if not opened.alive:
             self._workspace.bear(opened, self._workspace.core.identity.device)
-            self._apply(opened, lambda document, stamp: document.put_slot(name, value, stamp))
-            return
-        self._change(kind, document_id, lambda d, stamp: d.put_slot(name, value, stamp))
+        self._apply(opened, lambda document, stamp: document.put_slot(name, value, stamp))
 
     def repeat(
         self, collection: Collection, document_id: str, life: int, change: Callable[[Document], None], *, bear: bool
@@ -179,20 +181,37 @@ class Transaction:
         self._change(kind, document_id, lambda d, _: d.delete_text(index, length))
 
     def forget(self, kind: str, document_id: str, *, now: bool = False, moved_to: str | None = None) -> None:
-        """End the document's life: its row hides with this commit, its key is destroyed after the undo window, or
-        as soon as possible with `now`.
+        """End the document's life, in every space it lives in: its row hides with this commit, its key is destroyed
+        after the undo window, or as soon as possible with `now`.
 
         Raises:
             NotFound: no such living document here. Forbidden: neither its creator nor a full-trust device.
         """
-        opened = self._require(kind, document_id)
+        self._require(kind, document_id)
+        lives = self._living(kind, document_id)
+        for opened in lives:
+            self._authorise(FORGET, opened.collection, is_creator=self._is_creator(opened))
+        for opened in lives:
+            self._forget(opened, document_id, now, moved_to)
+
+    def _living(self, kind: str, document_id: str) -> list[OpenDocument]:
+        """The document in every space where it lives: two devices may have borne it in two."""
+        every = self._workspace.core.directory.of_kind(kind)
+        found = [self._workspace.open(collection, document_id) for collection in every]
+        return [opened for opened in found if opened.alive and not opened.forgotten]
+
+    def _is_creator(self, opened: OpenDocument) -> bool:
+        """Whether this device bore the document; not asked where any may forget it."""
         core = self._workspace.core
-        assert opened.record is not None
-        full = core.directory.family.trust_of(core.identity.device) == "full"
         device = core.identity.device
-        asked = not full and opened.collection.space != LOCAL
-        creator = asked and self._workspace.bore(opened, device) and self._workspace.first(opened, device)
-        self._authorise(FORGET, opened.collection, is_creator=creator)
+        if opened.collection.space == LOCAL or core.directory.family.trust_of(device) == "full":
+            return False
+        if opened.stub:
+            return False  # who bore it shows only when its body is here
+        return self._workspace.bore(opened, device) and self._workspace.first(opened, device)
+
+    def _forget(self, opened: OpenDocument, document_id: str, now: bool, moved_to: str | None) -> None:
+        assert opened.record is not None
         life = opened.record.life
         self._take(opened)
         erase = forget.erase_list(self._workspace, opened, MAX_ERASE)
