@@ -90,7 +90,22 @@ def test_a_full_directory_does_not_stop_admissions(family: Any) -> None:
     assert StoreReplica(joined).gaps(a.directory.directory.tag) == []
 
 
-def lie(taker: Any, liar: Any, heads: list[Any], tombstones: Sequence[tuple[bytes, int]] = ()) -> None:
+def test_a_manifest_does_not_move_a_document_to_its_last_life(family: Any) -> None:
+    a, b = family(2)
+    key = a.directory.spaces["own"].document_key("memory", "m")
+    feed = (b.device, b"hostile!", 1, b"x" * 32)  # something must advance for documents to count
+    lie(a, b, [feed], documents=[(key, MAX_LIFE, bytes(32), 1)])
+    a.create("memory", {"content": "one"}, id="m")
+    assert a.read("memory", "m") is not None
+
+
+def lie(
+    taker: Any,
+    liar: Any,
+    heads: list[Any],
+    tombstones: Sequence[tuple[bytes, int]] = (),
+    documents: Sequence[tuple[bytes, int, bytes, int]] = (),
+) -> None:
     """Give `taker` a manifest that `liar` signed."""
     tag = taker.directory.find("own", "memory").tag
     manifest = write_manifest(
@@ -99,7 +114,7 @@ def lie(taker: Any, liar: Any, heads: list[Any], tombstones: Sequence[tuple[byte
         device=liar.device,
         hlc=liar.counters().stamp,
         heads=heads,
-        documents=[],
+        documents=list(documents),
         tombstones=list(tombstones),
         sign=liar.identity.sign,
     )
