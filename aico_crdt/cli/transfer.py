@@ -25,7 +25,6 @@ from aico_crdt.cli.command import as_json, command
 from aico_crdt.cli.opening import App, discard
 from aico_crdt.companion import fields, imports
 from aico_crdt.companion.emotions import KIND as EMOTION
-from aico_crdt.companion.labels import space_for
 from aico_crdt.companion.store import Store
 from aico_crdt.errors import InvalidValue, Malformed
 from aico_crdt.store import Row, Transaction, layout
@@ -343,11 +342,7 @@ def _id_of(store: Store, record: imports.Record) -> str:
     if record.id is not None:
         return record.id
     content = json.dumps([record.kind, record.device, record.fields], sort_keys=True, ensure_ascii=False)
-    return ids.derived_id(store.directory.spaces[_space_of(store)].tag_key, "import", content)
-
-
-def _space_of(store: Store) -> str:
-    return "own" if "own" in store.directory.spaces else "family"
+    return ids.derived_id(store.directory.spaces[store.space_for({})].tag_key, "import", content)
 
 
 def _import_one(store: Store, transaction: Transaction, record: imports.Record, document_id: str) -> None:
@@ -360,12 +355,12 @@ def _import_one(store: Store, transaction: Transaction, record: imports.Record, 
             raise Malformed("A message's conversation was forgotten meanwhile.", "Import the file again.")
         space = head.space
     elif record.kind == "emotion":
-        space = _space_of(store)
+        space = store.space_for({})
         subject = record.fields["subject"]
         _feel(store, transaction, subject, checked)
         checked = {"subject": subject, **checked}
     else:
-        space = space_for(checked)
+        space = store.space_for(checked)
     transaction.create(kind, checked, id=document_id, space=space)
     if text:
         transaction.insert_text(kind, document_id, 0, text)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aico_crdt.companion import fields
-from aico_crdt.companion.labels import space_for
 from aico_crdt.errors import NotFound
 from aico_crdt.store import Row, Transaction
 
@@ -33,7 +32,7 @@ class Conversations:
         values.setdefault("updated_at", values["created_at"])
         checked = fields.check("conversation", fields.CONVERSATION, values, whole=True)
         with self._store.joining(within) as transaction:
-            return transaction.create(KIND, checked, id=id, space=space_for(checked))
+            return transaction.create(KIND, checked, id=id, space=self._store.space_for(checked))
 
     def say(
         self,

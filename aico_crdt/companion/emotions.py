@@ -74,28 +74,30 @@ class Emotions:
             half_life_ms=max(1, round(checked.get("half_life_s", HALF_LIFE_S) * 1000)),
             primary=checked.get("primary") or "neutral",
         )
+        space = self._store.space_for({})
         with self._store.joining(within) as transaction:
-            present = self._present(transaction, subject)
+            present = self._present(transaction, subject, space)
             ahead_ms = self._store.now_ms() + DRIFT_MS  # later than that, it was made under a clock that was wrong
             if present is None or present <= reading.timestamp_ms or present > ahead_ms:
-                transaction.put_slot(KIND, subject, READING, reading.to_value())
+                transaction.put_slot(KIND, subject, READING, reading.to_value(), space=space)
             if history:
-                return transaction.create(KIND, {"subject": subject, **checked})
+                return transaction.create(KIND, {"subject": subject, **checked}, space=space)
         return subject
 
-    def _present(self, transaction: Transaction, subject: str) -> int | None:
+
+    def _present(self, transaction: Transaction, subject: str, space: str) -> int | None:
         """When this device's own present reading was made; an older one imported later does not replace it."""
-        row = transaction.read(KIND, subject)
+        row = transaction.read(KIND, subject, space=space)
         own = [] if row is None else [r for r in _readings(row) if r.writer == self._store.writer]
         return own[0].timestamp_ms if own else None
 
     def state(self, subject: str, *, as_of_ms: int | None = None, baseline: Baseline | None = None) -> EmotionState:
         """The blend of every device's latest reading, as of `as_of_ms` (now if absent)."""
         at = self._store.now_ms() if as_of_ms is None else as_of_ms
-        row = self._store.read(KIND, subject)
-        if row is not None and "register" not in row.fields and not row.stub:
+        registers = self._store.read_each(KIND, subject)
+        if any("register" not in row.fields for row in registers):
             raise InvalidValue(f"{subject} is a reading, not a subject.", "Ask for the state of its subject.")
-        found = blend([] if row is None else _readings(row), baseline or Baseline(), at)
+        found = blend([reading for row in registers for reading in _readings(row)], baseline or Baseline(), at)
         return EmotionState(
             subject,
             at,

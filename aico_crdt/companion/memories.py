@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from aico_crdt import ids
 from aico_crdt.companion import fields
 from aico_crdt.companion.conversations import change
-from aico_crdt.companion.labels import space_for
 from aico_crdt.errors import NotFound
 from aico_crdt.store import Row, Transaction
 
@@ -48,7 +47,7 @@ class Memories:
         values = {"created_at": now, "device_id": self._store.device_label, **values, "content": content}
         values.setdefault("updated_at", values["created_at"])
         checked = fields.check("memory", fields.MEMORY, values, whole=True)
-        space = space_for(checked)
+        space = self._store.space_for(checked)
         with self._store.joining(within) as transaction:
             if id is None and not append:
                 parts = [checked.get(name, "") for name in ("namespace", "about", "key")]

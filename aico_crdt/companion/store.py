@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
+from aico_crdt.companion import labels
 from aico_crdt.companion.conversations import Conversations
 from aico_crdt.companion.devices import Devices
 from aico_crdt.companion.emotions import Emotions
@@ -18,6 +19,7 @@ from aico_crdt.store import Commit, DocumentStore, Transaction
 from aico_crdt.store.environment import now_ms
 from aico_crdt.store.kind import Kind
 from aico_crdt.trust import Identity
+from aico_crdt.trust.space import FAMILY, OWN
 
 
 class Store(DocumentStore):
@@ -70,6 +72,14 @@ class Store(DocumentStore):
         """The name under which this device was admitted, else the first 12 characters of its id."""
         member = self.directory.family.members.get(self.device)
         return member.name if member is not None else device_name(self.device)
+
+    def space_for(self, fields: Mapping[str, Any]) -> str:
+        """The space a record with these labels is born in here.
+
+        A limited device cannot read the owner's own space; what it would put there goes to the family's.
+        """
+        space = labels.space_for(fields)
+        return FAMILY if space == OWN and OWN not in self.directory.spaces else space
 
     @contextmanager
     def joining(self, transaction: Transaction | None) -> Iterator[Transaction]:

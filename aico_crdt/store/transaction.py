@@ -239,9 +239,9 @@ class Transaction:
         """Add an operation on no document to the collection's next entry."""
         self._queue(collection, _Pending(operation, None, 0, self._workspace.tick()))
 
-    def read(self, kind: str, document_id: str) -> Row | None:
-        """The row as this transaction has changed it so far."""
-        opened = self._find(kind, document_id)
+    def read(self, kind: str, document_id: str, *, space: str | None = None) -> Row | None:
+        """The row as this transaction has changed it so far; that of one space when named."""
+        opened = self._find(kind, document_id, space)
         if opened is None:
             return None
         if opened.stub or not (opened.touched or (opened.collection.number, opened.key) in self._changed):
@@ -321,10 +321,12 @@ class Transaction:
         if not self._open:
             raise Closed("This transaction has ended.", "Begin a new one.")
 
-    def _find(self, kind: str, document_id: str) -> OpenDocument | None:
+    def _find(self, kind: str, document_id: str, space: str | None = None) -> OpenDocument | None:
         self._check_open()
         ids.check_public_id(document_id)
         for collection in self._workspace.core.directory.of_kind(kind):
+            if space is not None and collection.space != space:
+                continue
             opened = self._workspace.open(collection, document_id)
             if opened.alive and not opened.forgotten:
                 return opened
