@@ -1,7 +1,8 @@
 """The store of one device: LMDB layout, transactions, life keys, receipt of entries, forgetting, upkeep.
 
 ==================  ==========================================================================
-`store`             :class:`DocumentStore`: local verbs and reading
+`store`             :class:`DocumentStore`: opening, transactions, local verbs
+`reader`            its reading verbs: one row, rows by index, all rows
 `transaction`       the verbs of one local write
 `membership`        found, join, admit, revoke
 `replica`           what sessions with peers ask for: heads, runs, receipt
