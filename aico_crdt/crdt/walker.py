@@ -138,6 +138,15 @@ def walk(
     return _scan(update, known, author, overlap, max_bytes, max_structs, max_depth)[0]
 
 
+def read_update(update: bytes) -> Walked:
+    """What an update says, whatever it depends on.
+
+    Raises:
+        Malformed: `update` is broken; it is meant to have passed :func:`walk`.
+    """
+    return _scan(update, AllKnown(), None, True, len(update), len(update), MAX_DEPTH)[0]
+
+
 def without_deletes(update: bytes, client: int, clock: int) -> bytes:
     """`update` with every delete of `client`'s clocks at or above `clock` cut out, the rest byte by byte the same.
 

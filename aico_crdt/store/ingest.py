@@ -45,7 +45,7 @@ from aico_crdt.feed import (
 )
 from aico_crdt.feed.fork import encode_fork, prove_fork
 from aico_crdt.feed.header import NO_MARK
-from aico_crdt.store import forget, layout, receipts, refold, rows, statements
+from aico_crdt.store import forget, forks, layout, receipts, refold, rows, statements
 from aico_crdt.store.holds import Holds
 from aico_crdt.store.records import Collection, DocumentRecord, unpack
 from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
@@ -159,6 +159,7 @@ class Intake:
                 report.duplicates += 1
                 self._fill(collection, feed.number, first)
             elif not self._fork(collection, first):
+                self._note_lost([first, *fresh])
                 return
             else:
                 fresh.insert(0, first)
@@ -482,6 +483,18 @@ class Intake:
 
     # Forks
 
+    def _note_lost(self, entries: list[Entry]) -> None:
+        """Keep which entries lie on a branch that is not in force, as far as they hold: others may build on them."""
+        records, first = self._workspace.records, entries[0].header
+        if not (forks.is_void(records, first.hash) or forks.is_void(records, first.prev)):
+            return
+        try:
+            verify_run(entries, first.prev)
+        except PeerError:
+            return
+        for entry in entries:
+            forks.mark_void(records, entry.header.hash)
+
     def _fork(self, collection: Collection, entry: Entry) -> bool:
         """Two entries for one place. True when the new one is in force, the old branch having been voided."""
         workspace, header = self._workspace, entry.header
@@ -509,6 +522,7 @@ class Intake:
         own = header.device == workspace.core.identity.device
         self.report.own_feed |= own and header.incarnation == workspace.core.incarnation
         if proof.a.header.hash == ours.hash:
+            forks.mark_void(workspace.records, header.hash)
             return False
         self._void(collection, header, own=own)
         return True
@@ -533,6 +547,7 @@ class Intake:
         for seq in range(header.seq, feed.seq + 1):
             stored = records.get(layout.entry(feed.number, seq))
             if stored is not None:
+                forks.mark_void(records, decode_header(stored[72:]).hash)
                 self._void_entry(collection, feed.number, decode_header(stored[72:]), own=own)
                 records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
                 records.delete(layout.entry(feed.number, seq))

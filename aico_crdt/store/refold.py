@@ -14,6 +14,7 @@ from aico_crdt.errors import Damaged, NotYet, PeerError
 from aico_crdt.feed import Header, Operation, open_item
 from aico_crdt.store import layout, sealing
 from aico_crdt.store.forget import read_header
+from aico_crdt.store.forks import without_lost
 from aico_crdt.store.records import Collection, DocumentRecord, Records, unpack
 from aico_crdt.store.workspace import Core
 
@@ -57,6 +58,22 @@ def operations(
             raise Damaged("The key of an applied item is missing.")
         found.append(Applied(header, index, open_item(header, index, sealed, item_key)))
     return found
+
+
+def item_payload(core: Core, records: Records, collection: Collection, place: tuple[int, int, int]) -> bytes:
+    """The payload of one item that a document is made of.
+
+    Raises:
+        Damaged: it does not open, or is missing.
+    """
+    header, key = read_header(records, *place[:2]), layout.item(*place)
+    stored = records.get(key)
+    if header is None or stored is None:
+        raise Damaged("An item that a document is made of is missing.")
+    item_key = core.directory.spaces[collection.space].keys.get(header.key_id)
+    if item_key is None:
+        raise Damaged("The key of an applied item is missing.")
+    return open_item(header, place[2], open_stored_item(core, key, stored), item_key).payload
 
 
 def open_stored_item(core: Core, key: bytes, stored: bytes) -> bytes:
@@ -103,7 +120,11 @@ def refold(
         writer = ids.writer(header.device, header.incarnation)
         before = document.state()
         try:
-            foreign.merge(document, operation.payload, client, writer, overlap=True)
+            update = without_lost(
+                records, collection, key, header, operation.payload, document.state_vector(),
+                lambda place: item_payload(core, records, collection, place),
+            )  # fmt: skip
+            foreign.merge(document, update, client, writer, overlap=True)
         except (NotYet, PeerError):
             lost += 1
             document = _load(core, before, derived)

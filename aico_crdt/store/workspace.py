@@ -335,6 +335,7 @@ class Workspace:
         if not opened.stub:
             document = self.load(opened)
             try:
+                update = self._without_lost(opened, document, header, update)
                 foreign.merge(document, update, client, writer, overlap=opened.record.state != layout.WHOLE)
             except BaseException:
                 opened.document = None
@@ -344,6 +345,23 @@ class Workspace:
             foreign.look(update, client, writer)
         opened.touched = True
         return True
+
+    def _without_lost(self, opened: OpenDocument, document: Document, header: Header, update: bytes) -> bytes:
+        """See :func:`aico_crdt.store.forks.without_lost`. Forks are rare: nothing is read where there is none."""
+        from aico_crdt.store import forks, refold
+
+        collection = opened.collection
+        self.heads(collection)
+        number = collection.number
+        if not any(feed.fork for (of, *_), feed in self._feeds.items() if of == number):
+            return update
+        for name in [name for name in self._dirty_feeds if name[0] == number]:
+            self.records.put(layout.feed(*name), self._feeds[name].pack())
+        return forks.without_lost(
+            self.records, collection, opened.key, header, update, document.state_vector(),
+            lambda place: refold.item_payload(self.core, self.records, collection, place),
+            [place[:3] for place in opened.operations],
+        )  # fmt: skip
 
     # Taking back
 

@@ -68,9 +68,6 @@ def test_a_birth_of_the_loser_that_another_edited_is_written_again(family: Any, 
     assert b.get("memory", "new").fields == {"content": "by b", "t": 7}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an honest device's edit that replaced a lost slot is dropped, and by nobody repeated"
-)
 def test_an_edit_that_others_built_on_the_lost_branch_survives(family: Any, tmp_path: Path) -> None:
     loser, winner, [b] = forked(family, tmp_path, lambda store: store.edit("memory", "m", {"content": "by loser"}))
     send(loser, b)
@@ -81,7 +78,6 @@ def test_an_edit_that_others_built_on_the_lost_branch_survives(family: Any, tmp_
     assert b.get("memory", "m").fields["content"] == "by b"
 
 
-@pytest.mark.xfail(strict=True, reason="whoever did not see the lost branch holds what was built on it for ever")
 def test_a_feed_that_built_on_a_lost_branch_is_not_stuck(family: Any, tmp_path: Path) -> None:
     loser, winner, [b, c, d] = forked(
         family, tmp_path, lambda store: store.edit("memory", "m", {"content": "by loser"}), others=3
