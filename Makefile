@@ -1,5 +1,5 @@
 # Every target makes its own .venv from pyproject.toml and the exact versions in constraints.txt.
-# Choose the interpreter with PYTHON=..., pass arguments on with ARGS="...".
+# Choose the interpreter with PYTHON=..., pass arguments on with ARGS="...", choose tests with TESTS="...".
 
 NEEDED  := (3, 11)
 PYTHON  ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11 python,$(shell \
@@ -9,6 +9,9 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 ARGS    ?=
+# Paths among ARGS are the tests to run: make test ARGS="tests/cli -k merge"
+NAMED    = $(filter tests tests/% property_tests property_tests/%,$(ARGS))
+TESTS   ?= $(if $(NAMED),,tests property_tests)
 
 # As environment variables, the constraints also bind what pip installs in order to build (old and new pip in turn).
 PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
@@ -24,8 +27,8 @@ help: ## this list
 demo: $(RUNTIME) ## three devices part, write, meet again (ARGS="--input FILE" for your own export)
 	@$(BIN)/aico-crdt demo $(ARGS)
 
-test: $(DEV) ## every test, on two cores
-	$(BIN)/python -m pytest tests property_tests -n 2 --dist worksteal --durations=10 $(ARGS)
+test: $(DEV) ## every test, on two cores (TESTS="tests/cli" or ARGS="tests/cli -k merge" for some)
+	$(BIN)/python -m pytest $(TESTS) -n 2 --dist worksteal --durations=10 $(ARGS)
 
 lint: $(DEV) ## ruff, strict types, import direction, house rules
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import aico_crdt
@@ -15,6 +16,8 @@ MOODS = {"happy": (0.8, 0.6), "calm": (0.4, 0.1), "sad": (-0.6, 0.2), "angry": (
 
 def main() -> None:
     """Record the mood named on the command line, or print every change of state until interrupted."""
+    if len(sys.argv) > 1 and sys.argv[1] not in MOODS:
+        raise SystemExit(f"There is no mood {sys.argv[1]!r} here; choose one of {', '.join(MOODS)}.")
     with aico_crdt.open_store(create=True) as store:
         if len(sys.argv) > 1:
             valence, arousal = MOODS[sys.argv[1]]
@@ -29,4 +32,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how one stops watching
+        main()

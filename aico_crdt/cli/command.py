@@ -37,7 +37,8 @@ class Failure(click.ClickException):
         if self.verbosity >= 2:
             click.echo("".join(traceback.format_exception(self.error)), err=True, nl=False)
         click.echo(f"Error: {output.clean(self.error.what)}", err=True)
-        click.echo(output.clean(self.cure), err=True)
+        for line in self.cure.splitlines():  # a cure may show a sample
+            click.echo(output.clean(line), err=True)
 
 
 def _cure(error: AicoError) -> str:

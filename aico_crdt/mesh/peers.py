@@ -4,7 +4,7 @@
 
     - id: 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29   # the device id, 64 hex digits
       name: laptop
-      endpoints: [tcp://192.168.1.20:5555]
+      endpoints: [tcp://192.168.1.20:5555]                                   # or one address without brackets
       capabilities: [memory, search]                                         # optional
       public_key: "..."                                                      # optional: its CURVE key, 40 characters
 
@@ -31,6 +31,10 @@ MAX_PEERS: Final = 4096
 MAX_LIST: Final = 32
 MAX_TEXT_CHARS: Final = 256
 MAX_DEPTH: Final = 8
+SAMPLE: Final = """- id: 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29
+  name: laptop
+  endpoints: [tcp://192.168.1.20:5555]"""
+"""What an error shows: one device, its id as `aico-crdt id` prints it there."""
 _FIELDS: Final = ("id", "name", "endpoints", "capabilities", "public_key")
 _ENDPOINT: Final = re.compile(r"tcp://(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", re.ASCII)
 _HEX: Final = re.compile(rf"[0-9a-fA-F]{{{2 * DEVICE_BYTES}}}", re.ASCII)
@@ -58,7 +62,7 @@ def load_peers(path: Path) -> tuple[Peer, ...]:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise NotFound(f"There is no {path}.", "Write one, or name another.") from None
+        raise NotFound(f"There is no {path}.", _cure("Write one, or name another.")) from None
     except OSError as error:
         raise ReadOnly(f"{path} cannot be read: {error.strerror}.", "Check its mode and owner.") from error
     return parse_peers(raw, str(path))
@@ -76,11 +80,11 @@ def parse_peers(raw: bytes, source: str = "devices.yaml") -> tuple[Peer, ...]:
     except UnicodeDecodeError:
         raise InvalidValue(f"{source} is not UTF-8 text.") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise InvalidValue(f"{source}{_line_of(error, text)} is not YAML.", "Mend that line.") from error
+        raise InvalidValue(f"{source}{_line_of(error, text)} is not YAML.", _cure("Mend that line.")) from error
     if root is None:
         return ()
     if not isinstance(values, list) or not isinstance(root, yaml.SequenceNode):
-        raise InvalidValue(f"{source} is not a list.", "Begin each device with `- id:`.")
+        raise InvalidValue(f"{source} is not a list.", _cure("Begin each device with `- id:`."))
     if len(values) > MAX_PEERS:
         raise InvalidValue(f"{source} lists {len(values)} devices; at most {MAX_PEERS}.")
     lines = [node.start_mark.line + 1 for node in root.value]
@@ -145,8 +149,9 @@ class _Entry:
         return name
 
     def _endpoints(self) -> tuple[str, ...]:
+        listed = self._list("endpoints", one=True)
         try:
-            return tuple(check_endpoint(text) for text in self._list("endpoints"))
+            return tuple(check_endpoint(text) for text in listed)
         except InvalidValue as error:
             raise self._wrong("endpoints", error.what) from None
 
@@ -156,15 +161,21 @@ class _Entry:
             raise self._wrong("capabilities", "they are lower-case words")
         return tuple(words)
 
-    def _list(self, name: str) -> list[Any]:
+    def _list(self, name: str, *, one: bool = False) -> list[Any]:
         value = self._value.get(name, [])
+        if one and isinstance(value, str):
+            return [value]
         if not isinstance(value, list) or len(value) > MAX_LIST:
             raise self._wrong(name, f"it is a list of at most {MAX_LIST}")
         return value
 
     def _wrong(self, name: str, what: str) -> InvalidValue:
         place = f"{self._source}, the device at line {self._line}" + (f", field `{name}`" if name else "")
-        return InvalidValue(f"{place}: {what[0].lower()}{what[1:].rstrip('.')}.", "Mend it and start again.")
+        return InvalidValue(f"{place}: {what[0].lower()}{what[1:].rstrip('.')}.", _cure("Mend it."))
+
+
+def _cure(text: str) -> str:
+    return f"{text} Such as:\n{SAMPLE}"
 
 
 def _check_shape(text: str, source: str) -> None:

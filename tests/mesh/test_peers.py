@@ -8,7 +8,7 @@ import pytest
 
 from aico_crdt.errors import InvalidValue, NotFound
 from aico_crdt.mesh import Peer, load_peers, parse_peers
-from aico_crdt.mesh.peers import check_endpoint
+from aico_crdt.mesh.peers import SAMPLE, check_endpoint
 from aico_crdt.trust import Identity
 
 LAPTOP = Identity.from_seed(b"\1" * 32)
@@ -50,7 +50,7 @@ GOOD = f"- id: {LAPTOP.device.hex()}\n  name: laptop\n"
         ("- name: laptop\n", 1, "`id`"),
         ("- id: 3b6a\n", 1, "`id`"),
         (f"- id: {'f' * 64}\n", 1, "`id`"),
-        (GOOD + f"- id: {TABLET.device.hex()}\n  endpoints: tcp://a:1\n", 3, "`endpoints`"),
+        (GOOD + f"- id: {TABLET.device.hex()}\n  endpoints: tcp:/a:1\n", 3, "`endpoints`"),
         (GOOD + f"- id: {TABLET.device.hex()}\n  endpoints: ['ipc:///tmp/x']\n", 3, "`endpoints`"),
         (GOOD + f"- id: {TABLET.device.hex()}\n  capabilities: [5]\n", 3, "`capabilities`"),
         (GOOD + f"- id: {TABLET.device.hex()}\n  public_key: '{LAPTOP.curve_public_z85}'\n", 3, "`public_key`"),
@@ -69,6 +69,17 @@ def test_an_error_names_line_and_field(text: str, line: int | None, field: str) 
     assert "devices.yaml" in str(caught.value)
     assert line is None or f"line {line}" in str(caught.value) or f"lines {line}" in str(caught.value)
     assert field in str(caught.value)
+
+
+def test_one_endpoint_needs_no_list_and_a_wrong_one_is_told_once_with_a_sample() -> None:
+    entry = f"- id: {LAPTOP.device.hex()}\n  endpoints: "
+    assert parse_peers(f"{entry}tcp://a:1\n".encode())[0].endpoints == ("tcp://a:1",)
+    for wrong in ("5", "tcp:/a:1"):
+        with pytest.raises(InvalidValue) as caught:
+            parse_peers(f"{entry}{wrong}\n".encode())
+        assert caught.value.what.count("devices.yaml") == 1
+        assert caught.value.cure.endswith(SAMPLE)
+    assert parse_peers(SAMPLE.encode())[0].endpoints == ("tcp://192.168.1.20:5555",)
 
 
 def test_a_huge_file_is_not_read() -> None:
