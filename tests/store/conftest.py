@@ -212,7 +212,8 @@ def send(giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max
                     and cursor is None
                     and any(seq <= have.get((d, i), 0) for d, i, seq in reports[-1].ask)
                 ):
-                    have |= {(d, i): min(seq - 1, have.get((d, i), seq)) for d, i, seq in reports[-1].ask}
+                    for device, incarnation, seq in reports[-1].ask:
+                        have[device, incarnation] = min(seq - 1, have.get((device, incarnation), seq))
                     wants, cursor = [*reports[-1].ask], 0
         while bodies and (wanted := target.stubs(tag, 1000)):
             if not target.ingest_bodies(tag, source.bodies(tag, wanted, 1 << 22), giver.device).applied:
