@@ -20,6 +20,8 @@ from aico_crdt.samples import household
 COMMAND = [sys.executable, "-c", "from aico_crdt.cli.main import main; main()", "demo"]
 NAMES = ["laptop", "phone", "tablet"]
 TIMEOUT_S = 100
+PHASES = "".join(f"{phase} …\n" for phase in ("A family of three", "Loading", "Apart", "Healing", "Looking"))
+"""On a pipe, a line for each phase."""
 
 
 def run(temporary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +35,7 @@ def run(temporary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, PHASES)
     report: dict[str, Any] = json.loads(done.stdout)
     assert (report["type"], report["version"], report["failures"]) == ("demo", 1, [])
     return report
@@ -131,7 +133,7 @@ def look_at_what_was_kept(kept: Path, forgotten: str, texts: dict[str, str], loc
 
 def test_people_read_the_same(temporary: Path) -> None:
     done = run(temporary)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, PHASES)
     assert "\x1b" not in done.stdout
     for words in ("All three hold the same", "Open: 1 conflict", "forgotten; its key is destroyed on laptop, phone"):
         assert words in done.stdout
@@ -176,7 +178,7 @@ def test_what_is_no_export_is_refused_before_anything_starts(temporary: Path, fa
     file.write_text("Dear Aico,", encoding="utf-8")
     done = run(temporary, "--input", str(file))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: This is")
+    assert "letter.txt: This is plain text" in done.stderr
 
 
 def test_interrupted_it_leaves_nothing(temporary: Path) -> None:
@@ -192,6 +194,7 @@ def test_interrupted_it_leaves_nothing(temporary: Path) -> None:
     assert len(devices) == 3
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=TIMEOUT_S)
-    assert (process.returncode, said) == (130, "Interrupted. The three devices and what they held are gone.\n")
+    begun = PHASES[: PHASES.index("Loading")]
+    assert (process.returncode, said) == (130, f"{begun}Interrupted. The three devices and what they held are gone.\n")
     assert not any(device.is_running() for device in devices)
     assert not list(temporary.iterdir())

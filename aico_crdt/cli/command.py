@@ -16,9 +16,10 @@ import click
 
 from aico_crdt.cli import opening, output
 from aico_crdt.cli.opening import App
-from aico_crdt.errors import AicoError, MachineError, PeerError
+from aico_crdt.errors import AicoError, InvalidValue, MachineError, NotFound, PeerError, ReadOnly
 
 INTERRUPTED: Final = 130
+GLOBAL_OPTIONS: Final = "Global options: --store, --key, --config, --log-file, -v; see `aico-crdt --help`."
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -39,6 +40,26 @@ class Failure(click.ClickException):
         click.echo(f"Error: {output.clean(self.error.what)}", err=True)
         for line in self.cure.splitlines():  # a cure may show a sample
             click.echo(output.clean(line), err=True)
+
+
+class InputFile(click.Path):
+    """A file to read. One that is not there, or not readable, is a typed error, not wrong usage."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        assert isinstance(path, Path)
+        if ctx is not None and ctx.resilient_parsing:
+            return path
+        if not path.exists():
+            raise NotFound(f"There is no file {path}.", "Check its name and where it is.")
+        if path.is_dir():
+            raise InvalidValue(f"{path} is a directory, not a file.", "Name a file in it.")
+        if not os.access(path, os.R_OK):
+            raise ReadOnly(f"{path} cannot be read.", "Check its mode and owner.")
+        return path
 
 
 def _cure(error: AicoError) -> str:
@@ -84,6 +105,7 @@ class Command(click.Command):
     """A command that takes the global options also after its name."""
 
     def __init__(self, name: str | None, params: list[click.Parameter] | None = None, **named: Any) -> None:
+        named.setdefault("epilog", GLOBAL_OPTIONS)
         super().__init__(name, params=[*(params or []), *global_options(outer=False)], **named)
 
     def invoke(self, ctx: click.Context) -> Any:

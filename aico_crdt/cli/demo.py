@@ -18,11 +18,11 @@ from typing import Any, Final
 import click
 
 from aico_crdt.cli import demo_report, output
-from aico_crdt.cli.command import as_json, command
+from aico_crdt.cli.command import InputFile, as_json, command
 from aico_crdt.cli.demo_process import DeviceProcess, processes
 from aico_crdt.cli.demo_story import DEVICES, TYPES, Glimpse, Placing, Story, anyones, household
 from aico_crdt.cli.opening import App
-from aico_crdt.cli.transfer import Source
+from aico_crdt.cli.transfer import Source, naming_file
 from aico_crdt.companion.imports import Record
 from aico_crdt.errors import InvalidValue
 from aico_crdt.samples import household_file
@@ -34,9 +34,9 @@ STALL_S: Final = 30.0
 POLL_S: Final = 0.01
 
 
-@command("demo")
+@command("demo", short_help="Let three devices part, write and agree.")
 @click.option(
-    "--input", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    "--input", "file", type=InputFile(), metavar="FILE",
     help="Load this export instead: JSON lines of `aico-crdt export`, or ChatGPT's conversations.json.",
 )  # fmt: skip
 @click.option(
@@ -94,11 +94,11 @@ class _Run:
         self._total = 0
 
     def run(self) -> dict[str, Any]:
-        source = Source(self._file, lambda document_id: False)
-        with output.progress("Checking") as bar:
+        with naming_file(self._file), output.progress("Checking") as bar:
+            source = Source(self._file, lambda document_id: False)
             total = self._total = source.check(bar)
         began = time.monotonic()
-        with processes(self._root, DEVICES) as devices, output.progress("A family of three", total) as bar:
+        with processes(self._root, DEVICES) as devices, output.progress("A family of three", total, phases=True) as bar:
             self._devices = devices
             self._found()
             self._link()

@@ -85,7 +85,7 @@ def _healed(report: Mapping[str, Any]) -> None:
         )
         for name in DEVICES
     ]
-    columns = ("device", *(f"#{_many(kind)}" for kind in kinds), "#private", "#received", "content")
+    columns = ("device", *(f"#{output.plural_of(kind)}" for kind in kinds), "#private", "#received", "content")
     output.table(columns, rows)
     if any(devices[name]["local"] for name in DEVICES):
         output.say("What is private never left the device it was written on.")
@@ -158,10 +158,6 @@ def _verdict(report: Mapping[str, Any], kept: Path | None) -> None:
         output.say(f"All three hold the same, byte for byte. {report['total_ms'] / 1000:.1f} s in all.")
     if kept is not None:
         output.say(f"Kept in {kept}. Look at one: AICO_CRDT_HOME={kept / 'laptop'} aico-crdt status")
-
-
-def _many(kind: str) -> str:
-    return "memories" if kind == "memory" else f"{kind}s"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from aico_crdt.cli import output
-from aico_crdt.cli.command import as_json, command
+from aico_crdt.cli.command import InputFile, as_json, command
 from aico_crdt.cli.opening import App, discard
 from aico_crdt.errors import InvalidValue, NoStore, StoreExists, WrongKey
 
@@ -26,7 +26,7 @@ KEEP_THE_KEY: Final = "Keep a copy of the key file in a safe place: without it n
 @click.option("--name", help="What the family calls this device.  [default: its host name]")
 @click.option("--type", "device_type", type=click.Choice(DEVICE_TYPES), default=None, help="What it is.")
 @click.option(
-    "--join", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="ADMISSION",
+    "--join", type=InputFile(), metavar="ADMISSION",
     help="Join the family of this admission, made by `aico-crdt admit` on one of its devices.",
 )  # fmt: skip
 @click.option("--identity-only", is_flag=True, help="Make only the key to be admitted by, as `aico-crdt id` does.")

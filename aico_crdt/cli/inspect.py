@@ -8,7 +8,7 @@ import click
 
 from aico_crdt import clock
 from aico_crdt.cli import naming, output, reading
-from aico_crdt.cli.command import Command, as_json, command, global_options
+from aico_crdt.cli.command import GLOBAL_OPTIONS, Command, as_json, command, global_options
 from aico_crdt.cli.opening import App
 from aico_crdt.errors import InvalidValue
 from aico_crdt.store import DocumentStore, Receipt, forget, layout
@@ -126,7 +126,8 @@ def _show_receipt(
             fields |= {"moved_to": eraser[2]}
         output.dump("receipt", fields)
         return
-    pairs: list[tuple[str, object]] = [(receipt.kind, receipt.id)]
+    row = None if receipt.forgotten else store.read(receipt.kind, receipt.id)
+    pairs: list[tuple[str, object]] = [(receipt.kind if row is None else naming.kind_of(row), receipt.id)]
     if eraser is None:
         pairs.append(("here", "on this disk"))
     else:
@@ -148,6 +149,7 @@ def _show_receipt(
 @click.group(
     "inspect",
     params=[*global_options(outer=False)],
+    epilog=GLOBAL_OPTIONS,
     invoke_without_command=True,
     short_help="Look into the store, decoded.",
 )
@@ -277,7 +279,7 @@ def inspect_document(app: App, words: tuple[str, ...], in_json: bool) -> None:
         row = found.row
         output.facts(
             [
-                (row.kind, row.id),
+                (naming.kind_of(row), row.id),
                 ("space", row.space),
                 ("life", row.life),
                 ("born on", naming.name_of(store, found.record.creator)),
@@ -310,7 +312,7 @@ def inspect_document(app: App, words: tuple[str, ...], in_json: bool) -> None:
 def _unproven(store: DocumentStore, wrote: reading.Wrote) -> str:
     if wrote.attested_by is not None:
         return f"attested by {naming.name_of(store, wrote.attested_by)}"
-    return "pruned"
+    return "its signed entry was pruned"
 
 
 def _show_conflicts(store: DocumentStore, conflicts: Any) -> None:
@@ -384,7 +386,7 @@ def inspect_conflicts(app: App, in_json: bool) -> None:
         if not rows:
             output.say("No conflict is open.")
         for row in rows:
-            output.say(f"{row.kind} {row.id}")
+            output.say(f"{naming.kind_of(row)} {row.id}")
             for name, versions in sorted(row.conflicts.items()):
                 for version in versions:
                     who = naming.name_of_writer(store, version.writer)
@@ -511,7 +513,7 @@ def _show_entry(store: DocumentStore, logged: reading.Logged, verdict: reading.V
 
 
 @command("log", short_help="List entries, newest first.")
-@click.option("--kind", help="Only entries of this kind.")
+@click.option("--kind", help="Only entries of this kind; `message` for conversations without their heads.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=LISTED, show_default=True, help="Entries at most.")
 @click.option("--follow", is_flag=True, help="Go on with entries as they come, oldest first, until interrupted.")
 @as_json
@@ -522,8 +524,8 @@ def log(app: App, kind: str | None, limit: int, follow: bool, in_json: bool) -> 
     """
     app.kept = "Nothing was changed."
     with app.look() as store:
-        if kind is not None and kind not in store.kinds:
-            raise InvalidValue(f"There is no kind {kind!r}.", f"Kinds: {', '.join(store.kinds)}.")
+        if kind is not None and kind not in (*store.kinds, naming.MESSAGE):
+            raise InvalidValue(f"There is no kind {kind!r}.", f"Kinds: {', '.join((*store.kinds, naming.MESSAGE))}.")
         if follow:
             _follow(store, kind, limit, in_json)
             return
@@ -539,7 +541,8 @@ def log(app: App, kind: str | None, limit: int, follow: bool, in_json: bool) -> 
 
 
 def _log_row(entry: reading.Logged) -> tuple[str, str, str, str, str]:
-    return output.stamp(entry.header.hlc), entry.device_name, entry.collection.kind, _items(entry, 3), entry.ref
+    kinds = dict.fromkeys(item.kind for item in entry.items) or [entry.collection.kind]
+    return output.stamp(entry.header.hlc), entry.device_name, ", ".join(kinds), _items(entry, 3), entry.ref
 
 
 def _follow(store: DocumentStore, kind: str | None, limit: int, in_json: bool) -> None:

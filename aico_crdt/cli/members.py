@@ -11,7 +11,7 @@ import click
 from aico_crdt.cli import naming, output, reading
 from aico_crdt.cli.command import as_json, command
 from aico_crdt.cli.init import DEVICE_TYPES
-from aico_crdt.cli.opening import App, write_private
+from aico_crdt.cli.opening import App, check_target, write_private
 from aico_crdt.errors import InvalidValue
 from aico_crdt.store import DocumentStore, membership
 
@@ -35,9 +35,15 @@ def admit(app: App, device_id: str, name: str, trust: str, device_type: str, fil
         raise InvalidValue("A device id is 64 hexadecimal digits.", "Run `aico-crdt id` on that device.")
     device = bytes.fromhex(device_id)
     target = file or Path(re.sub(r"[^\w.-]+", "-", name).strip("-.") + ".admission")
+    check_target(target)
     if target.exists() and not force:
         raise InvalidValue(f"There already is a file {target}.", "Name another with --output, or add --force.")
     with app.open() as store:
+        if device == store.device:
+            own = store.directory.family.members[device]
+            output.say(f"This is that device: {own.name} ({own.trust}), a member already. Nothing was changed.")
+            return
+        before = store.directory.family.members.get(device)
         _refuse_second(store, device, name)
         raw = membership.admit(store, device, name=name, trust=trust, device_type=device_type)
     try:
@@ -47,6 +53,9 @@ def admit(app: App, device_id: str, name: str, trust: str, device_type: str, fil
             f"{name} is admitted, but its admission could not be written to {target}: {error.strerror}.",
             "Run the same command with another --output: it writes the admission again and changes nothing.",
         ) from error
+    if before is not None and before.trust == trust:
+        output.say(f"{before.name} ({trust}) is a member already; nothing was changed. Its admission is in {target}.")
+        return
     output.say(f"Admitted {name} ({trust}). Carry {target} to it and run there: aico-crdt init --join {target.name}")
 
 
@@ -68,14 +77,25 @@ def revoke(app: App, device: str, yes: bool) -> None:
     with app.open() as store:
         member = naming.device(store, device)
         own = " That is this device itself." if member.device == store.device else ""
-        if not yes:
-            click.confirm(
-                f"Revoke {member.name} ({member.device.hex()[:16]}…)? It can come back only with a new key.{own}",
-                abort=True,
-                err=True,
-            )
+        question = f"Revoke {member.name} ({member.device.hex()[:16]}…)? It can come back only with a new key.{own}"
+        if not yes and not _agreed(question):
+            output.note("Nothing was changed.")
+            raise click.exceptions.Exit(1)
         membership.revoke(store, member.device)
     output.say(f"Revoked {member.name}. The other devices learn of it when they next sync.")
+
+
+def _agreed(question: str) -> bool:
+    """What is answered.
+
+    Raises:
+        InvalidValue: nothing is.
+    """
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)  # the question's line goes on
+        raise InvalidValue("Nothing was changed: there was no answer.", "Use --yes where nobody can answer.") from None
 
 
 @command("devices", short_help="List the family's devices.")

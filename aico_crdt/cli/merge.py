@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +18,13 @@ import click
 from aico_crdt.cli import naming, output, reading
 from aico_crdt.cli.command import as_json, command
 from aico_crdt.cli.inspect import conflicts_json
-from aico_crdt.cli.opening import App
-from aico_crdt.errors import InvalidValue, WrongFamily
+from aico_crdt.cli.opening import App, check_target
+from aico_crdt.errors import InvalidValue, NoStore, WrongFamily, WrongKey
 from aico_crdt.store import Commit, DocumentStore, Row, StoreReplica, bundle
 from aico_crdt.store.directory import LOCAL
 from aico_crdt.sync import Acknowledge, Ingest, IngestBodies, IngestManifest, IngestReport, converge
 
 _PATH: Final = click.Path(path_type=Path)
-_KEY: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 LISTED: Final = 20
 
 
@@ -72,8 +71,8 @@ def counting(store: DocumentStore) -> Iterator[Side]:
 @command("merge", short_help="Bring two stores together, or a store and a bundle.")
 @click.argument("a", type=_PATH)
 @click.argument("b", type=_PATH)
-@click.option("--key-a", type=_KEY, help="Key file of store A.  [default: found by the store's device]")
-@click.option("--key-b", type=_KEY, help="Key file of store B.  [default: found by the store's device]")
+@click.option("--key-a", type=_PATH, help="Key file of store A.  [default: found by the store's device]")
+@click.option("--key-b", type=_PATH, help="Key file of store B.  [default: found by the store's device]")
 @as_json
 def merge(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | None, in_json: bool) -> None:
     """Bring two stores of one family together, or a store and a bundle.
@@ -90,10 +89,11 @@ def merge(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | None, in
 
 
 def _merge_stores(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | None, in_json: bool) -> None:
+    _refuse_swapped(a, b)
     _refuse_same(a, b)
     with ExitStack() as stack:
-        first = stack.enter_context(app.open(a, key_a))
-        second = stack.enter_context(app.open(b, key_b))
+        first = _opened(stack, "a", a, app.open(a, key_a))
+        second = _opened(stack, "b", b, app.open(b, key_b))
         _refuse_other_family(first, second)
         side_a = stack.enter_context(counting(first))
         side_b = stack.enter_context(counting(second))
@@ -150,6 +150,22 @@ def _carry_out(
             return None
 
 
+def _opened(stack: ExitStack, side: str, path: Path, opening: AbstractContextManager[DocumentStore]) -> DocumentStore:
+    """Store A or B; what is wrong with it is told by the side's own options."""
+    try:
+        return stack.enter_context(opening)
+    except NoStore:
+        what = "store" if side == "a" else "store or bundle"
+        raise NoStore(f"There is no {what} at {path}.", f"Check the path that is named as {side.upper()}.") from None
+    except WrongKey as error:
+        raise WrongKey(error.what, f"Name the key file of store {side.upper()} with --key-{side}.") from error
+
+
+def _refuse_swapped(a: Path, b: Path) -> None:
+    if a.is_file():
+        raise InvalidValue(f"{a} is a file; A is the directory of a store.", f"Name the store first: {b} {a}")
+
+
 def _refuse_same(a: Path, b: Path) -> None:
     if a.resolve() == b.resolve():
         raise InvalidValue("A and B are the same store.", "Name two.")
@@ -204,13 +220,16 @@ def show_conflicts(store: DocumentStore, rows: list[Row]) -> None:
     for row in rows[:LISTED]:
         for name, versions in sorted(row.conflicts.items()):
             writers = ", ".join(naming.name_of_writer(store, version.writer) for version in versions)
-            output.say(f"  {row.kind} {row.id}: {name}, {len(versions)} versions (by {writers})")
+            output.say(f"  {naming.kind_of(row)} {row.id}: {name}, {len(versions)} versions (by {writers})")
     if len(rows) > LISTED:
         output.say(f"  … and {len(rows) - LISTED:,} more; see `aico-crdt inspect conflicts`.")
 
 
 def _merge_bundle(app: App, a: Path, file: Path, key: Path | None, in_json: bool) -> None:
-    with app.open(a, key) as store, counting(store) as side, output.progress("Merging") as told:
+    _refuse_swapped(a, file)
+    with ExitStack() as stack:
+        store = _opened(stack, "a", a, app.open(a, key))
+        side, told = stack.enter_context(counting(store)), stack.enter_context(output.progress("Merging"))
         taken = bundle.take_bundle(store, file, progress=told)
         rows = reading.conflicts(store)
         content = store.content_hash()
@@ -266,6 +285,7 @@ def write(app: App, file: Path, in_json: bool) -> None:
     Carry it to another device and run there: aico-crdt merge STORE FILE
     """
     app.kept = "No file was written."
+    check_target(file)
     with app.open() as store, output.progress("Bundling") as told:
         contents = bundle.write_bundle(store, file, progress=told)
     if in_json:
@@ -293,8 +313,8 @@ class Difference:
 @command("diff", short_help="Compare two stores, or a store and a bundle.")
 @click.argument("a", type=_PATH)
 @click.argument("b", type=_PATH)
-@click.option("--key-a", type=_KEY, help="Key file of store A.  [default: found by the store's device]")
-@click.option("--key-b", type=_KEY, help="Key file of store B.  [default: found by the store's device]")
+@click.option("--key-a", type=_PATH, help="Key file of store A.  [default: found by the store's device]")
+@click.option("--key-b", type=_PATH, help="Key file of store B.  [default: found by the store's device]")
 @as_json
 def diff(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | None, in_json: bool) -> None:
     """Compare two stores of one family, or a store and a bundle, document by document.
@@ -302,13 +322,14 @@ def diff(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | None, in_
     Exit code 0 when they hold the same, 1 when they differ. The local space is not compared.
     """
     app.kept = "Nothing was changed."
+    _refuse_swapped(a, b)
     _refuse_same(a, b)
     with ExitStack() as stack:
-        first = stack.enter_context(app.look(a, key_a))
+        first = _opened(stack, "a", a, app.look(a, key_a))
         if b.is_file():
             second: DocumentStore = stack.enter_context(bundle.unbundled(first, b))
         else:
-            second = stack.enter_context(app.look(b, key_b))
+            second = _opened(stack, "b", b, app.look(b, key_b))
         _refuse_other_family(first, second)
         common = sorted((first.directory.spaces.keys() & second.directory.spaces.keys()) - {LOCAL})
         with output.progress("Comparing"):
@@ -334,7 +355,10 @@ def diff(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | None, in_
         rows = [(names[d.only], d.kind, d.id, ", ".join(d.fields)) for d in found]
         if rows:
             output.table(("", "kind", "id", "fields"), rows)
-        output.say(f"{output.plural(equal, 'document')} equal, {len(found):,} not.")
+        if same:
+            output.say(f"The same. {output.plural(equal, 'document')} compared.")
+        else:
+            output.say(f"{output.plural(equal, 'document')} equal, {len(found):,} not.")
         output.facts([("content of A", hashes[0].hex()), ("content of B", hashes[1].hex())])
     if not same:
         raise click.exceptions.Exit(1)

@@ -13,11 +13,14 @@ from typing import Final
 
 from aico_crdt import ids
 from aico_crdt.errors import InvalidValue, NotFound
-from aico_crdt.store import DocumentStore, layout, rows
+from aico_crdt.store import DocumentStore, Row, layout, rows
 from aico_crdt.store.forget import tombstone
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records
 from aico_crdt.trust import Member
 
+CONVERSATION: Final = "conversation"
+MESSAGE: Final = "message"
+"""Messages are stored as conversations are; to people they are a kind of their own."""
 MIN_PREFIX: Final = 6
 """Characters: shorter beginnings of ids are taken for typing errors."""
 SHOWN: Final = 12
@@ -60,6 +63,11 @@ def name_of_writer(store: DocumentStore, writer: str) -> str:
     return short
 
 
+def kind_of(row: Row) -> str:
+    """What a document is called: its kind, and `message` for the messages among conversations."""
+    return MESSAGE if row.kind == CONVERSATION and "role" in row.fields else row.kind
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A document that lives here, or was forgotten."""
@@ -81,8 +89,10 @@ def document(store: DocumentStore, text: str, kind: str | None = None) -> Named:
     Raises:
         NotFound, InvalidValue: none, or several.
     """
+    if kind == MESSAGE:
+        kind = CONVERSATION
     if kind is not None and kind not in store.kinds:
-        raise InvalidValue(f"There is no kind {kind!r}.", f"Kinds: {', '.join(store.kinds)}.")
+        raise InvalidValue(f"There is no kind {kind!r}.", f"Kinds: {', '.join((*store.kinds, MESSAGE))}.")
     ids.check_public_id(text)
     with store.reading() as (core, records):
         among = [c for c in core.directory.collections.values() if kind is None or c.kind == kind]

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from aico_crdt import config, logs
-from aico_crdt.errors import InvalidValue
+from aico_crdt.errors import InvalidValue, NotFound
 from aico_crdt.home import ENV_HOME, Home
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ ENV_STORE: Final = "AICO_CRDT_STORE"
 ENV_KEY: Final = "AICO_CRDT_KEY_FILE"
 ENV_CONFIG: Final = "AICO_CRDT_CONFIG"
 ENV_LOG: Final = "AICO_CRDT_LOG_FILE"
+log = logs.logger(__name__)
 
 
 @dataclass
@@ -69,6 +70,7 @@ class App:
         if directory in lease.parents:
             raise InvalidValue("The lease would lie inside the store.", f"Set {ENV_HOME} to a directory outside of it.")
         with Store.open(directory, identity, config=self.config(), lease=lease, writable=writable) as store:
+            log.info("opened store %s of device %s", label.store.hex(), label.device.hex())
             yield store
 
     def look(self, path: Path | None = None, key: Path | None = None) -> AbstractContextManager[Store]:
@@ -120,22 +122,45 @@ class App:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all.
+    """Write a file of mode 0600, whole or not at all. Raises as :func:`private_file`."""
+    with private_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def private_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """A file of mode 0600, opened in `mode` (text is UTF-8), which is at `path` once the block ends well.
 
     Raises:
-        OSError: the system refuses; whatever was at `path` is untouched.
+        OSError: the system refuses, naming `path`; whatever was there is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        discard(temporary)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            discard(temporary)
+            raise
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
         raise
+
+
+def check_target(path: Path) -> None:
+    """Before a file is made.
+
+    Raises:
+        NotFound: its directory is not there.
+    """
+    directory = path.absolute().parent
+    if not directory.is_dir():
+        raise NotFound(f"There is no directory {directory} for {path.name}.", f"Make it first: mkdir -p {directory}")
 
 
 def discard(path: Path) -> None:

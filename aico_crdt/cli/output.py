@@ -122,24 +122,30 @@ def _plain(value: Any) -> Any:
 class Bar:
     """What a long task tells how far it has come."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
+    def __init__(self, bar: Progress, task: TaskID, *, phases: bool = False) -> None:
         self._bar = bar
         self._task = task
+        self._phases = phases
 
     def __call__(self, done: int, total: int | None = None) -> None:
         self._bar.update(self._task, completed=done, total=total)
 
     def step(self, what: str, done: int, total: int = 0) -> None:
         """As a call, with a name for what is being done."""
+        if self._phases:
+            note(f"{clean(what)} …")
         self._bar.update(self._task, description=clean(what, 40), completed=done, total=total or None)
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Bar]:
-    """A bar on stderr while the block runs, only on a terminal."""
+def progress(what: str, total: int | None = None, *, phases: bool = False) -> Iterator[Bar]:
+    """A bar on stderr while the block runs, only on a terminal; elsewhere a line for every phase, if `phases`."""
+    phases = phases and not sys.stderr.isatty()
+    if phases:
+        note(f"{clean(what)} …")
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        yield Bar(bar, bar.add_task(what, total=total))
+        yield Bar(bar, bar.add_task(what, total=total), phases=phases)
 
 
 # Forms
@@ -171,6 +177,15 @@ def size(count: int) -> str:
 
 def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def counts(found: Mapping[str, int]) -> str:
+    """How many of each kind of record: ``2 conversations, 1 memory``."""
+    return ", ".join(plural(count, kind, plural_of(kind)) for kind, count in sorted(found.items()))
+
+
+def plural_of(kind: str) -> str:
+    return "memories" if kind == "memory" else f"{kind}s"
 
 
 def brief(value: Any, limit: int = 100) -> str:

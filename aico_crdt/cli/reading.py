@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from aico_crdt.cli import naming
 from aico_crdt.crdt import Document, Slot, foreign
 from aico_crdt.errors import AicoError, Damaged, NotFound, PeerError
 from aico_crdt.feed import Entry, Header, Operation, decode_header, open_item, verify_entry
-from aico_crdt.store import DocumentStore, Row, layout, refold, rows, sealing
+from aico_crdt.store import DocumentStore, Receipt, Row, layout, refold, rows, sealing
 from aico_crdt.store.directory import LOCAL
 from aico_crdt.store.receipts import held
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
@@ -249,6 +249,7 @@ class Item:
     """One item of an entry as far as it can be read: `what` is born, changed, forget, statement, erased or sealed."""
 
     what: str
+    kind: str
     document: str = ""
     life: int = 0
     bytes: int = 0
@@ -280,27 +281,37 @@ class Logged:
             "hlc": clock.to_text(header.hlc),
             "time_ms": clock.milliseconds(header.hlc),
             "items": [
-                {"what": item.what, "id": item.document or None, "life": item.life, "bytes": item.bytes}
+                {
+                    "what": item.what,
+                    "kind": item.kind,
+                    "id": item.document or None,
+                    "life": item.life,
+                    "bytes": item.bytes,
+                }
                 for item in self.items
             ],
         }
 
 
 def log(store: DocumentStore, kind: str | None, limit: int, after: int = 0) -> list[Logged]:
-    """The newest `limit` entries in order of arrival here, newest first; only those that arrived after `after`."""
+    """The newest `limit` entries in order of arrival here, newest first; only those that arrived after `after`, and
+    only those of `kind`, if given: a store's kind, or ``message``."""
+    stored_kind = naming.CONVERSATION if kind == naming.MESSAGE else kind
     with store.reading() as (core, records):
         places = []
         for collection in core.directory.collections.values():
-            if kind is not None and collection.kind != kind:
+            if stored_kind is not None and collection.kind != stored_kind:
                 continue
             arrivals = records.scan(b"A" + layout.COLLECTION.pack(collection.number), reverse=True)
-            for key, value in islice(arrivals, limit):
+            for key, value in islice(arrivals, limit if kind == stored_kind else None):
                 at = int.from_bytes(key[3:], "big")
                 if at <= after:
                     break
                 places.append((at, collection, *unpack(layout.AT, value, "arrival")))
         places.sort(key=lambda place: -place[0])
-        return [_logged(store, core, records, *place) for place in places[:limit]]
+        logged = (_logged(store, core, records, *place) for place in places)
+        wanted = (one for one in logged if kind == stored_kind or any(item.kind == kind for item in one.items))
+        return list(islice(wanted, limit))
 
 
 def _logged(
@@ -339,7 +350,7 @@ def payload(core: Core, records: Records, place: naming.Place, header: Header, i
     if operation is None:
         return None
     if operation.name == "statement":
-        return _statement(operation.payload)
+        return _statement(core, operation.payload)
     if operation.name == "forget":
         return "forget"
     if operation.name != "update":
@@ -365,11 +376,11 @@ def _item(core: Core, records: Records, collection: Collection, feed: int, heade
     try:
         operation = operation_of(core, records, collection, feed, header, index)
     except Damaged:
-        return Item("erased", bytes=count)
+        return Item("erased", collection.kind, bytes=count)
     if operation is None:
         stored = records.get(layout.item(feed, header.seq, index))
         gone = stored is None or stored[:8] == layout.GRAVE
-        return Item("erased" if gone else "sealed", bytes=count)
+        return Item("erased" if gone else "sealed", collection.kind, bytes=count)
     what = operation.name
     if what == "update":
         what = "changed"
@@ -379,8 +390,17 @@ def _item(core: Core, records: Records, collection: Collection, feed: int, heade
                 what = "born"
             break
     elif what == "statement":
-        what = _statement(operation.payload)
-    return Item(what, operation.document, operation.life, count)
+        what = _statement(core, operation.payload)
+    return Item(what, _kind(core, records, collection, operation), operation.document, operation.life, count)
+
+
+def _kind(core: Core, records: Records, collection: Collection, operation: Operation) -> str:
+    """The kind people know a document by, as far as it is here."""
+    if collection.kind != naming.CONVERSATION or operation.name == "statement":
+        return collection.kind
+    key = core.directory.spaces[collection.space].document_key(collection.kind, operation.document)
+    row = rows.read(core, records, collection, key)
+    return collection.kind if row is None else naming.kind_of(row)
 
 
 def operation_of(
@@ -399,7 +419,7 @@ def operation_of(
     return open_item(header, index, refold.open_stored_item(core, key, stored), item_key)
 
 
-def _statement(payload: bytes) -> str:
+def _statement(core: Core, payload: bytes) -> str:
     try:
         found = decode_statement(payload)
     except PeerError:
@@ -409,7 +429,8 @@ def _statement(payload: bytes) -> str:
     if isinstance(found, Admit):
         return f"admit {found.name} ({found.trust})"
     if isinstance(found, Revoke):
-        return f"revoke {found.device.hex()[:12]}…"
+        member = core.directory.family.members.get(found.device)
+        return f"revoke {member.name if member is not None else found.device.hex()[:12] + '…'}"
     return "statement of a later release"
 
 
@@ -535,10 +556,19 @@ def anatomy(store: DocumentStore, named: naming.Named) -> Anatomy:
                 continue
             feed = feeds[found.device, found.incarnation]
             on = tuple(d for d in others if d == found.device or held(records, d, feed)[0] >= found.seq)
-            wrote.append(
-                Wrote(slot, logged[found.hash], verdicts[found.hash], None, on, tuple(d for d in others if d not in on))
-            )
+            wrote.append(Wrote(slot, logged[found.hash], verdicts[found.hash], None, on))
+    receipt = store.receipt(named.kind, named.id)
+    wrote = [_held_by(one, receipt) for one in wrote]
     return Anatomy(row, record, key, wrote, list(logged.values()), attested, document.text(), record.life - 1)
+
+
+def _held_by(wrote: Wrote, receipt: Receipt) -> Wrote:
+    """Who has a write: who said so of its entry, and who has the whole document by its receipt.
+
+    Of a write whose entry is not here any more, only the receipt tells.
+    """
+    on = tuple(device for device in (*receipt.on, *receipt.missing) if device in receipt.on or device in wrote.on)
+    return replace(wrote, on=on, missing=tuple(device for device in receipt.missing if device not in on))
 
 
 def _origins(

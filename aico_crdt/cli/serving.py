@@ -18,7 +18,7 @@ from typing import Any, Final
 import click
 
 from aico_crdt.cli import naming, output, reading
-from aico_crdt.cli.command import as_json, command
+from aico_crdt.cli.command import InputFile, as_json, command
 from aico_crdt.cli.merge import Side, counting, show_conflicts
 from aico_crdt.cli.opening import App
 from aico_crdt.companion.store import Store
@@ -35,7 +35,7 @@ _BIND: Final = re.compile(r"(?:tcp://)?(\[[0-9A-Fa-f:.%a-z]+\]|[\w.*-]+):([0-9]{
 @command("serve", short_help="Link with the family's devices until stopped.")
 @click.option("--bind", metavar="tcp://HOST:PORT", help="Where to listen.  [default: the settings host and port]")
 @click.option(
-    "--peers", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    "--peers", "file", type=InputFile(), metavar="FILE",
     help="The devices to dial.  [default: devices.yaml beside the configuration, if there is one]",
 )  # fmt: skip
 def serve(app: App, bind: str | None, file: Path | None) -> None:
@@ -68,7 +68,12 @@ async def _serve(store: Store, settings: Config, peers: Sequence[Peer]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    async with Node(store, settings, peers) as node:
+
+    def told(device: bytes, reason: str | None) -> None:
+        if not stopped.is_set():
+            output.say(f"{naming.name_of(store, device)} {'connected' if reason is None else f'left: {reason}'}.")
+
+    async with Node(store, settings, peers, on_link=told) as node:
         dialing = output.plural(len(peers), "peer")
         output.say(f"Listening on {node.endpoint} as {store.device_label}; dialing {dialing}. Ctrl-C ends it.")
         while not stopped.is_set():
@@ -83,7 +88,7 @@ async def _serve(store: Store, settings: Config, peers: Sequence[Peer]) -> None:
 @command("sync", short_help="Meet the peers of devices.yaml once.")
 @click.option("--peer", "names", multiple=True, help="Only this peer: its name or id; may be repeated.")
 @click.option(
-    "--peers", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    "--peers", "file", type=InputFile(), metavar="FILE",
     help="The devices to dial.  [default: devices.yaml beside the configuration]",
 )  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0.1, 86_400), default=30.0, show_default=True, help="Seconds in all.")
@@ -106,14 +111,23 @@ def sync(app: App, names: tuple[str, ...], file: Path | None, timeout: float, in
             met, quiet = asyncio.run(_meet(store, peers, timeout))
             took_ms = round((time.monotonic() - started) * 1000)
         _report(store, side, met, quiet, took_ms, in_json)
+        revoked = _revoked(store)
         missed = [peer["name"] or peer["device"][:12] for peer in met if not peer["reached"]]
     if missed:
         raise Unreachable(
             f"No link with {', '.join(missed)} within {timeout:g} s.",
-            "Check that it is serving, its endpoint in devices.yaml, and that both belong to one family.",
+            f"{revoked}Check that it is serving, and its endpoint in devices.yaml. "
+            "A device that was revoked gets no link: look at `aico-crdt devices` there.",
         )
     if not quiet:
         raise Unreachable(f"Not everything had passed after {timeout:g} s.", "Sync again, or allow a longer --timeout.")
+
+
+def _revoked(store: Store) -> str:
+    """What is to be said first if this device knows that it is no member any more."""
+    if store.directory.family.trust_of(store.device) is not None:
+        return ""
+    return "This device was revoked; it can come back only with a new key, in a new store. "
 
 
 def _chosen(store: Store, peers: Sequence[Peer], names: Sequence[str]) -> list[Peer]:

@@ -9,10 +9,10 @@ changes nothing.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -21,8 +21,8 @@ import click
 
 from aico_crdt import ids
 from aico_crdt.cli import naming, output
-from aico_crdt.cli.command import as_json, command
-from aico_crdt.cli.opening import App, discard
+from aico_crdt.cli.command import InputFile, as_json, command
+from aico_crdt.cli.opening import App, check_target, private_file
 from aico_crdt.companion import fields, imports
 from aico_crdt.companion.emotions import KIND as EMOTION
 from aico_crdt.companion.store import Store
@@ -60,6 +60,8 @@ def export(app: App, file: Path | None, kinds: tuple[str, ...], include_local: b
     Of a field in conflict the value that readers see is written.
     """
     app.kept = "No file was written."
+    if file is not None:
+        check_target(file)
     if file is not None and file.exists() and not force:
         raise InvalidValue(f"There already is a file {file}.", "Name another, or add --force.")
     with app.look() as store:
@@ -68,18 +70,9 @@ def export(app: App, file: Path | None, kinds: tuple[str, ...], include_local: b
         if file is None:
             _write_export(sys.stdout, store, wanted, include_local, total)
             return
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                written = _write_export(stream, store, wanted, include_local, total)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, file)
-        except BaseException:
-            discard(temporary)
-            raise
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(written.items()))
+        with private_file(file, "w") as stream:
+            written = _write_export(stream, store, wanted, include_local, total)
+    counts = output.counts(written)
     output.say(f"Wrote {output.plural(total, 'record')} to {file}{f' ({counts})' if counts else ''}.")
 
 
@@ -157,7 +150,7 @@ class Tally:
 
 
 @command("import", short_help="Read an export, ours or ChatGPT's.")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=InputFile())
 @as_json
 def import_(app: App, file: Path, in_json: bool) -> None:
     """Read an export: JSON lines of `aico-crdt export`, or the conversations.json of a ChatGPT export.
@@ -165,7 +158,7 @@ def import_(app: App, file: Path, in_json: bool) -> None:
     The whole file is checked before anything is written. What is here already is left as it is.
     """
     app.kept = "Nothing was written yet."
-    with app.open() as store:
+    with app.open() as store, naming_file(file):
         source = Source(file, lambda document_id: store.read("conversation", document_id) is not None)
         with output.progress("Checking") as told:
             total = source.check(told)
@@ -190,15 +183,24 @@ def import_(app: App, file: Path, in_json: bool) -> None:
             },
         )
         return
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.imported.items()))
+    counts = output.counts(tally.imported)
     output.say(f"Imported {output.plural(tally.imported.total(), 'record')}{f' ({counts})' if counts else ''}.")
     if tally.here:
-        output.say(f"{output.plural(tally.here, 'record')} were here before and were left as they are.")
+        output.say(f"Here before, and left as it is: {output.plural(tally.here, 'record')}.")
     if tally.forgotten:
-        output.say(f"{output.plural(tally.forgotten, 'record')} had been forgotten here and stay so.")
+        output.say(f"Forgotten here, and left so: {output.plural(tally.forgotten, 'record')}.")
     for name, count in tally.left_out.items():
         if count:
             output.say(f"Left out: {count:,} {name.replace('_', ' ')}.")
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """What is wrong with an export is told with the file's name."""
+    try:
+        yield
+    except Malformed as error:
+        raise type(error)(f"{path}: {error.what}", error.cure) from error
 
 
 class Source:
@@ -252,7 +254,7 @@ class Source:
             return
         status = self._path.stat()
         if (status.st_mtime_ns, status.st_size) != self._read_at:
-            raise Malformed(f"{self._path} was changed while it was read.", "Import it again.")
+            raise Malformed("It was changed while it was read.", "Import it again.")
         with self._path.open("rb") as file:
             yield from imports.read_jsonl(imports.lines(file))
 

@@ -72,8 +72,9 @@ def _show_report(report: Report, in_json: bool) -> None:
 def compact(app: App, in_json: bool) -> None:
     """Destroy the keys of what was forgotten long enough ago, and drop what no device needs any more.
 
-    Entries go when every device that may read them holds them, or was silent for the setting keep_days. The file does
-    not shrink; its free pages are used again.
+    Entries go when every device that may read them holds them, or was silent for the setting keep_days. With an entry
+    goes its signature: `aico-crdt why` then still names writer and time, but has nothing to check any more. The file
+    does not shrink; its free pages are used again.
     """
     app.kept = "What was done is complete; compact again for the rest."
     with app.open() as store, output.progress("Compacting") as told:

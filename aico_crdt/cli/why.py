@@ -77,7 +77,7 @@ def proof(store: DocumentStore, wrote: reading.Wrote) -> str:
         return f"NOT VALID: {wrote.verdict.problem}"
     if wrote.attested_by is not None:
         return f"attested by {naming.name_of(store, wrote.attested_by)}"
-    return f"its entry was pruned; written by {naming.name_of_writer(store, wrote.slot.writer)}, verified when it came"
+    return "its signed entry was pruned; it was verified when it came"
 
 
 @command("why", short_help="Say who wrote each field, proven how.")
@@ -105,7 +105,7 @@ def why(app: App, words: tuple[str, ...], in_json: bool) -> None:
 
 
 def _show(store: DocumentStore, found: reading.Anatomy, listed: Sequence[Cause]) -> None:
-    output.say(f"{found.row.kind} {found.row.id} ({found.row.space}, life {found.row.life})")
+    output.say(f"{naming.kind_of(found.row)} {found.row.id} ({found.row.space}, life {found.row.life})")
     output.say()
     several = {cause.field for cause in listed if cause.field in found.row.conflicts}
     rows = []
@@ -129,8 +129,6 @@ def _show(store: DocumentStore, found: reading.Anatomy, listed: Sequence[Cause])
 
 
 def _holders(store: DocumentStore, wrote: reading.Wrote) -> str:
-    if wrote.entry is None:
-        return "this device"
     has = ", ".join(["this device", *(naming.name_of(store, device) for device in wrote.on)])
     lacks = ", ".join(naming.name_of(store, device) for device in wrote.missing)
     return f"{has}; not yet {lacks}" if lacks else has

@@ -462,9 +462,9 @@ def _parse(where: str, text: str) -> Any:
     except RecursionError:
         raise TooLarge(f"{where} is nested too deeply.", _EXPORT_AGAIN) from None
     except json.JSONDecodeError as error:
-        raise Malformed(
-            f"{where} is not JSON: it breaks off or is damaged at character {error.pos}.", _EXPORT_AGAIN
-        ) from None
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        how = "it is cut short and breaks off" if cut else "it is damaged"
+        raise Malformed(f"{where} is not JSON: {how} at character {error.pos}.", _EXPORT_AGAIN) from None
     except ValueError:
         raise Malformed(
             f"{where} holds NaN, an infinity, an endless number or a key twice.", _EXPORT_AGAIN

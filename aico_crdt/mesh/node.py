@@ -69,11 +69,16 @@ class Node:
         peers: Iterable[Peer] = (),
         *,
         random: Callable[[int], bytes] = os.urandom,
+        on_link: Callable[[bytes, str | None], None] = lambda device, reason: None,
     ) -> None:
-        """`peers` are dialed while they are members of the family; `random` yields so many bytes."""
+        """`peers` are dialed while they are members of the family; `random` yields so many bytes.
+
+        `on_link` is told, on the loop, of every device that gets a link (its reason None) or loses it.
+        """
         self._store = store
         self._config = config or store.config
         self._random = random
+        self._on_link = on_link
         self._replica = StoreReplica(store)
         self._news = News(self._replica)
         self._family: Family | None = None
@@ -187,6 +192,7 @@ class Node:
         talk = _Talk(device, Session(device, self._replica, self._config, self._random, links=self._linked))
         self._talks[device] = talk
         self._submit(self._step, talk, events.Opened())
+        self._on_link(device, None)
 
     async def on_message(self, device: bytes, message: bytes) -> None:
         """See :class:`~aico_crdt.mesh.links.Handler`."""
@@ -205,6 +211,7 @@ class Node:
         talk = self._talks.pop(device, None)
         if talk is not None:
             self._submit(self._step, talk, events.Closed())
+            self._on_link(device, reason)
 
     def _send(self, talk: _Talk, sends: Sequence[Send]) -> None:
         """Hands on what the worker's session said, unless its link is gone."""

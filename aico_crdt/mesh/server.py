@@ -244,4 +244,7 @@ def _bind_error(config: Config, error: zmq.ZMQError) -> MachineError | InvalidVa
     what = f"Cannot listen on {config.host} port {config.port}: {os.strerror(error.errno or 0)}."
     if error.errno in (errno.EINVAL, errno.ENODEV):  # libzmq: no address, no interface of that name
         return InvalidValue(what, "Set `host` to an address, such as 127.0.0.1 or 0.0.0.0.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        what = f"Cannot listen on {config.host} port {config.port}: {config.host} is not an address of this machine."
+        return InvalidValue(what, "Set `host` to one of this machine's own, or to 0.0.0.0 for all of them.")
     return MachineError(what, "Set another `port` (0 lets the system choose), or end what listens there.")

@@ -230,6 +230,48 @@ def test_an_export_cut_anywhere(laptop: Device, tmp_path: Path) -> None:
     assert laptop.snapshot() == before
 
 
+def test_an_error_in_an_export_names_the_file_and_whether_it_is_cut_short(laptop: Device, tmp_path: Path) -> None:
+    whole = json.dumps([{"title": "Tea", "mapping": {}, "conversation_id": "x", "current_node": "y", "create_time": 1}])
+    for content, how in ((whole[:-3], "cut short"), (whole.replace("{}", "}{"), "damaged")):
+        (tmp_path / "file.json").write_text(content)
+        said = laptop.fails("import", tmp_path / "file.json")
+        assert f"{tmp_path}/file.json: " in said
+        assert how in said
+
+
+@pytest.mark.parametrize(
+    "words", ["import MISSING", "init --join MISSING", "sync --peers MISSING", "demo --input MISSING"]
+)
+def test_a_file_to_read_that_is_not_there(new: Devices, tmp_path: Path, words: str) -> None:
+    device = new("device")
+    missing = tmp_path / "missing"
+    assert f"There is no file {missing}." in device.fails(*words.replace("MISSING", str(missing)).split())
+    assert "is a directory" in device.fails(*words.replace("MISSING", str(tmp_path)).split())
+
+
+@pytest.mark.parametrize("words", ["export", "bundle", f"admit {'01' * 32} --name tablet --output"])
+def test_a_directory_to_write_into_that_is_not_there(laptop: Device, tmp_path: Path, words: str) -> None:
+    before = laptop.snapshot()
+    said = laptop.fails(*words.split(), tmp_path / "missing" / "file")
+    missing = tmp_path / "missing"
+    assert said == f"Error: There is no directory {missing} for file.\nMake it first: mkdir -p {missing}\n"
+    assert laptop.snapshot() == before
+
+
+def test_sides_of_a_merge_that_are_not_what_they_should_be(laptop: Device, phone: Device, tmp_path: Path) -> None:
+    laptop("bundle", tmp_path / "b")
+    for command in ("merge", "diff"):
+        assert "--key-b" in laptop.fails(command, laptop.store_path, phone.store_path)
+        assert "--key-a" in laptop.fails(command, phone.store_path, laptop.store_path)
+        assert "named as A" in laptop.fails(command, tmp_path / "none", phone.store_path)
+        said = laptop.fails(command, laptop.store_path, tmp_path / "none")
+        assert "named as B" in said
+        assert "init" not in said
+        assert f"Name the store first: {laptop.store_path} {tmp_path}/b" in laptop.fails(
+            command, tmp_path / "b", laptop.store_path
+        )
+
+
 def test_an_export_with_a_broken_line(laptop: Device, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a", MONTH)
     lines = path.read_bytes().splitlines()
@@ -249,7 +291,7 @@ def test_a_full_disk_while_an_export_is_written(
 
     (tmp_path / "out").mkdir()
     with monkeypatch.context() as patched:
-        patched.setattr("aico_crdt.cli.transfer.os.fsync", full)
+        patched.setattr("aico_crdt.cli.opening.os.fsync", full)
         assert "No room left" in filled.fails("export", tmp_path / "out" / "file")
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -192,6 +192,24 @@ def test_the_log_is_newest_first_and_of_one_kind_if_asked(filled: Device) -> Non
     assert "no kind 'tea'" in filled.fails("log", "--kind", "tea")
 
 
+def test_a_message_is_called_one(filled: Device) -> None:
+    (entry,) = filled.json("log", "--kind", "message")["entries"]
+    assert {item["kind"] for item in entry["items"]} == {"conversation", "message"}
+    with filled.open() as store:
+        store.conversations.edit("talk-000001", title="Another")
+    assert [e["seq"] for e in filled.json("log", "--kind", "message", "--limit", "1")["entries"]] == [entry["seq"]]
+    assert len(filled.json("log", "--kind", "conversation")["entries"]) == 2
+    assert filled("why", "message-000001").startswith("message message-000001 (")
+    assert filled("why", "message", "message-000001") == filled("why", "conversation", "message-000001")
+    assert filled("status", "message-000001").startswith("message ")
+    assert filled("inspect", "document", "message-000001").startswith("message ")
+
+
+def test_a_revocation_names_the_device(laptop: Device) -> None:
+    laptop("revoke", "phone", "--yes")
+    assert "revoke phone" in laptop("log")
+
+
 @pytest.mark.processes
 def test_the_log_can_be_followed(filled: Device) -> None:
     following = filled.process("log", "--follow", "--json", "--kind", "memory")

@@ -46,7 +46,7 @@ def test_version_names_what_it_stands_on() -> None:
     assert result.stdout.splitlines() == [f"{name} {version}" for name, version in versions().items()]
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["status", "--nonsense"], ["why"], ["import", "/no/such/file"]])
+@pytest.mark.parametrize("words", [["nonsense"], ["status", "--nonsense"], ["why"]])
 def test_wrong_usage_ends_with_2(words: list[str]) -> None:
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 2
@@ -63,6 +63,20 @@ def test_global_options_stand_before_or_after_the_command(laptop: Device, tmp_pa
     laptop.fails("status")
     assert laptop("status", "--store", laptop.store_path)
     assert laptop("--store", laptop.store_path, "status")
+
+
+def test_every_help_text_names_the_global_options_and_is_whole() -> None:
+    listed = CliRunner().invoke(cli, ["--help"]).stdout
+    assert "..." not in listed.partition("Commands:")[2]
+    for name in [*COMMANDS, "demo"]:
+        assert "Global options: --store" in CliRunner().invoke(cli, [name, "--help"]).stdout, name
+
+
+def test_more_log_tells_that_the_store_was_opened_by_ids_only(laptop: Device) -> None:
+    status = laptop.json("status")
+    said = laptop.run("status", "-v").stderr
+    assert f"opened store {status['store']} of device {status['device']}" in said
+    assert laptop.run("status").stderr == ""
 
 
 def test_errors_show_where_they_arose_only_when_asked(new: Devices) -> None:

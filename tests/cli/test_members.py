@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.support import Device, Devices
 
 
@@ -75,9 +77,40 @@ def test_a_limited_device_admits_nobody(new: Devices, laptop: Device, tmp_path: 
     assert not (tmp_path / "t").exists()
 
 
-def test_an_admission_that_cannot_be_written_can_be_written_again(laptop: Device, new: Devices, tmp_path: Path) -> None:
+def test_admitting_a_member_says_that_it_is_one(laptop: Device, phone: Device, tmp_path: Path) -> None:
+    before = laptop.snapshot()
+    ids = {one["name"]: one["device"] for one in laptop.json("devices")["devices"]}
+    said = laptop("admit", ids["phone"], "--name", "phone", "--output", tmp_path / "a")
+    assert said.startswith("phone (full) is a member already; nothing was changed.")
+    assert (tmp_path / "a").exists()
+    said = laptop("admit", ids["laptop"], "--name", "laptop", "--output", tmp_path / "b")
+    assert said == "This is that device: laptop (full), a member already. Nothing was changed.\n"
+    assert not (tmp_path / "b").exists()
+    assert laptop.snapshot() == before
+
+
+def test_without_an_answer_nobody_is_revoked(laptop: Device) -> None:
+    before = laptop.snapshot()
+    result = laptop.run("revoke", "phone", input="")
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "\nError: Nothing was changed: there was no answer.\nUse --yes where nobody can answer.\n"
+    )
+    assert laptop.run("revoke", "phone", input="n\n").stderr.endswith("Nothing was changed.\n")
+    assert laptop.snapshot() == before
+
+
+def test_an_admission_that_cannot_be_written_can_be_written_again(
+    laptop: Device, new: Devices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tablet = new("tablet").json("id")["device"]
-    said = laptop.fails("admit", tablet, "--name", "tablet", "--output", tmp_path / "missing" / "a")
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aico_crdt.cli.members.write_private", refuse)
+        said = laptop.fails("admit", tablet, "--name", "tablet", "--output", tmp_path / "a")
     assert "is admitted, but" in said
     laptop("admit", tablet, "--name", "tablet", "--output", tmp_path / "a")
     assert (tmp_path / "a").exists()

@@ -30,6 +30,7 @@ def test_both_end_equal_and_the_report_says_what_came_from_where(
 ) -> None:
     report = laptop.json("merge", *both)
     assert report["equal"] is True
+    assert laptop("diff", laptop.store_path, phone.store_path, "--key-b", phone.key).startswith("The same. ")
     assert report["conflicts"] == []
     assert report["a"]["content_hash"] == report["b"]["content_hash"] == phone.json("status")["content_hash"]
     came = {(r["space"], r["kind"], r["device_name"]): r["entries"] for r in report["a"]["received"]}

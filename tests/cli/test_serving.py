@@ -16,8 +16,11 @@ pytestmark = pytest.mark.processes
 
 
 @contextmanager
-def serving(device: Device) -> Iterator[str]:
-    """The endpoint of a `serve` process, which must end well when it is interrupted."""
+def serving(device: Device, who: str = "", meetings: int = 0) -> Iterator[str]:
+    """The endpoint of a `serve` process.
+
+    It must end well when it is interrupted, having told of so many `meetings` with `who`.
+    """
     process = device.process("serve", "--bind", "tcp://127.0.0.1:0")
     try:
         assert process.stdout is not None
@@ -27,7 +30,10 @@ def serving(device: Device) -> Iterator[str]:
         yield found[1]
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=15)
-        assert (process.returncode, out) == (0, "Stopped.\n")
+        assert process.returncode == 0
+        *told, last = out.splitlines()
+        assert last == "Stopped."
+        assert told == [f"{who} connected.", f"{who} left: the peer said bye."] * meetings
     finally:
         if process.poll() is None:
             process.kill()
@@ -46,7 +52,7 @@ def test_meeting_a_serving_peer_brings_both_to_the_same(laptop: Device, phone: D
     laptop("import", month)
     with phone.open() as store:
         store.memories.add("from the phone", id="memory-phone1")
-    with serving(laptop) as endpoint:
+    with serving(laptop, "phone", 2) as endpoint:
         peers(phone, laptop, endpoint)
         report = phone.json("sync", "--timeout", "15")
         (met,) = report["peers"]
@@ -70,7 +76,6 @@ def test_without_peers_there_is_nobody_to_meet(phone: Device) -> None:
     said = phone.fails("sync")
     assert "There is no peer to dial" in said
     assert str(phone.home / "devices.yaml") in said
-    assert phone.run("sync", "--peers", phone.home / "nothing").exit_code == 2
 
 
 def test_a_peer_that_is_not_listed(laptop: Device, phone: Device) -> None:
@@ -90,6 +95,20 @@ def test_a_port_that_is_taken(laptop: Device, phone: Device) -> None:
         _, said = process.communicate(timeout=15)
         assert process.returncode == 1
         assert "Address already in use" in error_of(said)
+
+
+def test_an_address_of_another_machine(laptop: Device) -> None:
+    process = laptop.process("serve", "--bind", "tcp://203.0.113.7:0")
+    _, said = process.communicate(timeout=15)
+    assert process.returncode == 1
+    assert "203.0.113.7 is not an address of this machine" in error_of(said)
+
+
+def test_a_device_that_was_revoked_is_told_that_it_may_have_been(laptop: Device, phone: Device) -> None:
+    peers(phone, laptop, "tcp://127.0.0.1:9")
+    assert "device that was revoked gets no link" in phone.run("sync", "--timeout", "0.5").stderr
+    phone("revoke", "phone", "--yes")
+    assert "This device was revoked" in phone.run("sync", "--timeout", "0.5").stderr
 
 
 def test_a_serving_store_stays_usable_by_other_processes(laptop: Device, month: Path) -> None:

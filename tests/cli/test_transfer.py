@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aico_crdt.cli import transfer
+from aico_crdt.cli import output, transfer
 from aico_crdt.samples import household_lines
 from tests.cli.support import MONTH, Device, write_lines
 
@@ -26,6 +26,11 @@ def said(fields: dict[str, Any]) -> str:
     """What `fields` say, as text: tags are a set, and a field that is null is not there."""
     present = {name: sorted(value) if name == "tags" else value for name, value in fields.items() if value is not None}
     return json.dumps(present, sort_keys=True)
+
+
+def test_counts_are_in_singular_and_plural() -> None:
+    found = {"memory": 2, "message": 1, "conversation": 2}
+    assert output.counts(found) == "2 conversations, 2 memories, 1 message"
 
 
 def test_what_goes_out_is_what_came_in(laptop: Device, phone: Device, month: Path, tmp_path: Path) -> None:

@@ -50,7 +50,11 @@ def test_what_was_pruned_is_said_to_have_been_verified_when_it_came(filled: Devi
     filled("compact")
     found = filled.json("why", "memory-000001")
     assert {(w["entry"], w["verified"], w["device_name"]) for w in found["writes"]} == {(None, None, "laptop")}
-    assert "its entry was pruned; written by laptop" in filled("why", "memory-000001")
+    assert "its signed entry was pruned; it was verified when it came" in filled("why", "memory-000001")
+    receipt = filled.json("status", "memory-000001")
+    assert receipt["on"]
+    assert {(tuple(w["on"]), tuple(w["missing"])) for w in found["writes"]} == {(tuple(receipt["on"]), ())}
+    assert "this device, phone" in filled("why", "memory-000001")
     assert "None of its entries is held here" in filled("inspect", "document", "memory-000001")
 
 
