@@ -19,7 +19,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from aico_crdt import ids
-from aico_crdt.crdt import Document, foreign, walk
+from aico_crdt.crdt import BORN, Document, foreign, walk
 from aico_crdt.errors import Forbidden, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
 from aico_crdt.feed.header import MAX_LIFE
 from aico_crdt.feed.manifest import Manifest, decode_manifest, encode_manifest, verify_manifest, write_manifest
@@ -237,6 +237,9 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     document = Document.load(state, core.client, core.writer, derived=kind.derived)
     if document.content_hash(kind.version) != record.state_hash and not trusted:
         raise NotAllowed("A body is not the one its manifest attests.")
+    births = {slot.writer[: ids.DEVICE_NAME_CHARS] for slot in document.slots() if slot.name == BORN}
+    if not trusted and births - {ids.device_name(creator)}:
+        creator = UNKNOWN_CREATOR  # the content hash does not cover it, and others bore it or did as well
     opened.id = document_id
     _merge_own(workspace, opened, document)
     if max((slot.hlc for slot in document.slots()), default=record.stamp) < record.stamp:

@@ -13,7 +13,8 @@ from aico_crdt.feed import Operation
 from aico_crdt.feed.header import MAX_DEPS, MAX_LIFE, MAX_SEQ
 from aico_crdt.feed.manifest import encode_manifest, write_manifest
 from aico_crdt.store import StoreReplica
-from tests.store.conftest import exchange
+from aico_crdt.store.prune import prune
+from tests.store.conftest import exchange, send
 from tests.store.hostile import Hostile, give, heads_of
 
 
@@ -97,6 +98,27 @@ def test_a_manifest_does_not_move_a_document_to_its_last_life(family: Any) -> No
     lie(a, b, [feed], documents=[(key, MAX_LIFE, bytes(32), 1)])
     a.create("memory", {"content": "one"}, id="m")
     assert a.read("memory", "m") is not None
+
+
+def test_who_bore_a_document_is_not_told_by_a_limited_device(family: Any) -> None:
+    a, b = family(2, trusts=["limited"])
+    a.create("memory", {"content": "one"}, id="m", space="family")
+    exchange(a, b)
+    where = b.directory.find("family", "memory")
+    with b.writing() as workspace:
+        opened = workspace.open(where, "m")
+        opened.record.creator = b.device
+        opened.touched = True
+    assert prune(a).entries
+    c = family.join(a, 5)
+    send(a, c, bodies=False)
+    stubs = StoreReplica(c).stubs(where.tag, 10)
+    StoreReplica(c).ingest_bodies(where.tag, StoreReplica(b).bodies(where.tag, stubs, 1 << 20), b.device)
+    assert not c.get("memory", "m").stub
+    with c.writing() as workspace:
+        record = workspace.open(c.directory.find("family", "memory"), "m").record
+        assert record is not None
+        assert record.creator == bytes(32)
 
 
 def lie(
