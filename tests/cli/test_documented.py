@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from aico_crdt import config
 from aico_crdt.cli.main import cli
+from aico_crdt.companion import fields
+from aico_crdt.mesh.peers import SAMPLE
 from tests.cli.support import ROOT, Device
 
 PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
@@ -103,3 +106,41 @@ def test_every_field_of_every_document_is_described(
 def test_every_command_is_on_the_page() -> None:
     for name in cli.list_commands(None):  # type: ignore[arg-type]
         assert name == "completion" or f"`{name}" in PAGE, name
+
+
+def table(title: str) -> list[list[str]]:
+    """The rows of the last table under the heading `title`."""
+    rest = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+) \|$", rest, re.MULTILINE)[1:]
+    return [[cell.strip() for cell in row.split("|")] for row in rows]
+
+
+UNITS = {"bytes": "bytes", "ms": "ms", "s": "s", "days": "days", "percent": "percent"}
+
+
+def test_every_setting_is_listed_with_its_default_and_unit() -> None:
+    settings = {one.name: one.default for one in config._settings()}
+    listed = table("Settings")
+    assert [row[0].strip("`") for row in listed] == list(settings)
+    if not config._ON_64_BIT:
+        settings["map_size_bytes"] = 64 << 30  # the page gives what nearly everybody has
+    for name, default, unit, why in listed:
+        setting = name.strip("`")
+        assert unit == UNITS.get(setting.rpartition("_")[2], ""), setting
+        assert config._convert(config._BY_NAME[setting], default, "the page") == settings[setting], setting
+        assert why
+
+
+def test_every_field_of_an_export_is_listed() -> None:
+    records = {"conversation": fields.CONVERSATION, "message": fields.MESSAGE, "memory": fields.MEMORY}
+    listed = dict(table("Export"))
+    assert listed.keys() == {*records, "emotion"}
+    for kind, known in {**records, "emotion": fields.READING}.items():
+        assert re.findall(r"`(\w+)`", listed[kind]) == list(known), kind
+        required = [name for name, one in known.items() if one.required]
+        assert re.findall(r"\*\*`(\w+)`\*\*", listed[kind]) == required, kind
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
+def test_the_sample_of_devices_yaml_is_the_one_that_errors_show(page: str) -> None:
+    assert f"```yaml\n{SAMPLE}\n```\n" in (ROOT / page).read_text("utf-8")
