@@ -6,7 +6,7 @@
 `opening`       where store, key and lease are, and opening them
 `output`        tables, JSON, progress
 `naming`        devices, documents and entries as people name them
-`reading`       facts read out of a store, as values
+`reading`       facts read out of a store, as values; `relatives` those about devices
 `init`          init, id
 `members`       admit, revoke, devices
 `inspect`       status, inspect, log

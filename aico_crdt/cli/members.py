@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from aico_crdt.cli import naming, output, reading
+from aico_crdt.cli import naming, output, relatives
 from aico_crdt.cli.command import as_json, command
 from aico_crdt.cli.init import DEVICE_TYPES
 from aico_crdt.cli.opening import App, check_target, write_private
@@ -103,7 +103,7 @@ def _agreed(question: str) -> bool:
 def devices(app: App, in_json: bool) -> None:
     """List the family's devices, current and revoked."""
     with app.look() as store:
-        found = reading.devices(store)
+        found = relatives.devices(store)
     if in_json:
         output.dump("devices", {"devices": [device.to_json() for device in found]})
         return

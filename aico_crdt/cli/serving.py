@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from aico_crdt.cli import naming, output, reading
+from aico_crdt.cli import naming, output, reading, relatives
 from aico_crdt.cli.command import InputFile, as_json, command
 from aico_crdt.cli.merge import Side, counting, show_conflicts
 from aico_crdt.cli.opening import App
@@ -175,7 +175,7 @@ async def _meet(store: Store, peers: Sequence[Peer], timeout_s: float) -> tuple[
 
 
 def _report(store: Store, side: Side, met: Sequence[dict[str, Any]], quiet: bool, took_ms: int, in_json: bool) -> None:
-    behind = {one.member.device.hex(): one.unacknowledged for one in reading.devices(store)}
+    behind = {one.member.device.hex(): one.unacknowledged for one in relatives.devices(store)}
     for peer in met:
         peer["unacknowledged"] = behind.get(peer["device"], 0)
     rows = reading.conflicts(store)
