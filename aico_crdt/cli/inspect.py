@@ -68,11 +68,11 @@ def _store_status(store: DocumentStore, in_json: bool) -> None:
     )
     output.say()
     rows = [
-        (t.name, t.documents, t.stubs, t.forgotten, t.conflicts, t.feeds, t.entries)
+        (t.name, t.documents, t.messages or "", t.stubs, t.forgotten, t.conflicts, t.feeds, t.entries)
         for t in found.collections
         if t.documents or t.feeds or t.forgotten
     ]
-    columns = ("collection", "#documents", "#stubs", "#forgotten", "#in conflict", "#feeds", "#entries")
+    columns = ("collection", "#documents", "#of them messages", "#stubs", "#forgotten", "#in conflict", "#feeds", "#entries")
     output.table(columns, rows, empty="Nothing is stored yet.")
     output.say()
     for device in found.devices:

@@ -32,6 +32,7 @@ def test_status_counts_by_space_and_kind(filled: Device) -> None:
     assert list(status["pending"].values()) == [5]
     text = filled("status")
     assert "own/memory" in text
+    assert [line.split()[1:3] for line in text.splitlines() if line.startswith("own/conversation")] == [["2", "1"]]
     assert "phone: 5 entries it has not acknowledged; never heard from" in text
 
 
