@@ -72,8 +72,8 @@ def _store_status(store: DocumentStore, in_json: bool) -> None:
         for t in found.collections
         if t.documents or t.feeds or t.forgotten
     ]
-    columns = ("collection", "#documents", "#of them messages", "#stubs", "#forgotten", "#in conflict", "#feeds", "#entries")
-    output.table(columns, rows, empty="Nothing is stored yet.")
+    counted = ("#documents", "#of them messages", "#stubs", "#forgotten", "#in conflict", "#feeds", "#entries")
+    output.table(("collection", *counted), rows, empty="Nothing is stored yet.")
     output.say()
     for device in found.devices:
         if not device.this and not device.member.revoked:
