@@ -154,7 +154,7 @@ class StoreReplica:
                 begin = max(from_seq, feed.floor)
                 if begin > feed.seq:
                     continue
-                first[feed.number] = begin
+                first[feed.number] = begin = min(begin, first.get(feed.number, begin))
                 entry = records.get(layout.entry(feed.number, begin))
                 if entry is not None:
                     at = int.from_bytes(entry[:8], "big")

@@ -140,6 +140,7 @@ class DocumentStore(Reader):
                 found = statements.load(records, identity, by_name, storage_key, family)
                 core = Core(identity, lives, by_name, storage_key, checksum, index_secret, found, incarnation)
                 core.take_incarnation(incarnation)
+                core.random = random
                 if found.collections:
                     statements.refresh(_stale(core), records)
             opened_lease = Lease.open(lease) if lease is not None and writable else None
@@ -152,12 +153,12 @@ class DocumentStore(Reader):
             raise
         store._writable = writable
         if writable:
-            store._begin_incarnation(random)
+            store._begin_incarnation()
         return store
 
     _writable = True
 
-    def _begin_incarnation(self, random: Callable[[int], bytes]) -> None:
+    def _begin_incarnation(self) -> None:
         """Draw a new incarnation when the store may have been copied or rolled back."""
         with self._write() as workspace:
             numbered = len(workspace.core.directory.collections)
@@ -176,7 +177,7 @@ class DocumentStore(Reader):
             # The place where it was made, which has no lease yet. A copy made before the first opening lies elsewhere.
             fresh = workspace.records.get(layout.meta("fresh"))
             if reason is not None and not (reason == NO_LEASE and fresh == place_id(self.path)):
-                self._renew_incarnation(workspace, random)
+                self._renew_incarnation(workspace)
                 _log.warning("new incarnation: %s", reason.replace(" ", "-"))
             if restored:
                 workspace.records.delete(layout.meta("restored"))
@@ -192,8 +193,8 @@ class DocumentStore(Reader):
 
     _commits = 0
 
-    def _renew_incarnation(self, workspace: Workspace, random: Callable[[int], bytes] = os.urandom) -> None:
-        incarnation = random(ids.INCARNATION_BYTES)
+    def _renew_incarnation(self, workspace: Workspace) -> None:
+        incarnation = workspace.core.random(ids.INCARNATION_BYTES)
         workspace.records.put(layout.meta("incarnation"), incarnation)
         workspace.core.take_incarnation(incarnation)
 

@@ -6,7 +6,6 @@ become visible there at two moments.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -94,7 +93,7 @@ class Transaction:
         """
         collection = self._collection(kind, space)
         now = self._workspace.now_ms
-        document_id = ids.ulid(now, os.urandom(10)) if id is None else ids.check_public_id(id)
+        document_id = ids.ulid(now, self._workspace.core.random(10)) if id is None else ids.check_public_id(id)
         _check_fields(fields)
         plain(dict(fields))  # as a whole it is one value, with a value's limits
         opened = self._workspace.open(collection, document_id)
@@ -450,7 +449,7 @@ class Transaction:
                 for index, pending in enumerate(chunk)
             ],
             sign=core.identity.sign,
-            random=os.urandom,
+            random=core.random,
         )
         feed, at = workspace.append(collection, entry)
         for index, (pending, sealed) in enumerate(zip(chunk, entry.items, strict=True)):

@@ -7,7 +7,8 @@ an entry (or one writer of a group) that fails is taken back with :meth:`Workspa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,6 +48,8 @@ class Core:
     incarnation: bytes
     client: int = 0
     writer: str = ""
+    random: Callable[[int], bytes] = os.urandom
+    """Source of nonces and ids; of incarnations too. A test passes its own, so that a history can be replayed."""
 
     def take_incarnation(self, incarnation: bytes) -> None:
         self.incarnation = incarnation

