@@ -9,14 +9,12 @@ report is returned.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgpack
 
 from aico_crdt import ids
 from aico_crdt.config import Config
-from aico_crdt.crdt import Slot
 from aico_crdt.errors import (
     BadSignature,
     BrokenChain,
@@ -47,6 +45,7 @@ from aico_crdt.feed.fork import encode_fork, prove_fork
 from aico_crdt.feed.header import NO_MARK
 from aico_crdt.store import forget, forks, layout, receipts, refold, rows, statements
 from aico_crdt.store.holds import Holds
+from aico_crdt.store.outcome import Outcome, Seen, lost_of
 from aico_crdt.store.records import Collection, DocumentRecord, unpack
 from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
 from aico_crdt.store.workspace import OpenDocument, Workspace
@@ -56,54 +55,6 @@ MAX_EVIDENCE: Final = 1000
 """Rejected entries kept to show; the oldest go first."""
 MAX_EVIDENCE_BYTES: Final = 64 << 10
 """Of a larger entry the signed header is kept, which names what it held by hash: 64 MB of evidence at most."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a delivery. `ask` names feeds to ask for from a seq; `forks` feeds with two branches; `rewrite`
-    and `repeat` say that this device's own branch lost, and which slots and operations must be written again."""
-
-    applied: int = 0
-    held: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    refusals: list[PeerError] = field(default_factory=list)
-    named: set[tuple[bytes, bytes]] = field(default_factory=set)
-    ask: list[tuple[bytes, bytes, int]] = field(default_factory=list)
-    forks: list[tuple[bytes, bytes, int]] = field(default_factory=list)
-    own_feed: bool = False
-    rewrite: list[Lost] = field(default_factory=list)
-    repeat: list[tuple[Collection, Operation]] = field(default_factory=list)
-    revoked: bool = False
-    heads: dict[bytes, list[Head]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """What a lost branch of this device had done to one life of one document.
-
-    Attributes:
-        said: slots it had set.
-        struck: slots it had replaced or removed, its own of before the fork included.
-        text: what the text reads without the branch, and what it read with it.
-    """
-
-    collection: Collection
-    document: str
-    life: int
-    said: tuple[Slot, ...]
-    struck: tuple[Slot, ...]
-    text: tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A document as it reads at one moment. `id` is empty when it does not live here as a whole."""
-
-    id: str = ""
-    life: int = 0
-    slots: tuple[Slot, ...] = ()
-    text: str = ""
 
 
 class Intake:
@@ -561,7 +512,7 @@ class Intake:
             self._refold(collection, key)
         writer = ids.writer(header.device, header.incarnation)
         for key, before in mine.items():
-            lost = _lost(collection, writer, before, self._look(collection, key))
+            lost = lost_of(collection, writer, before, self._look(collection, key))
             if lost is not None:
                 self.report.rewrite.append(lost)
         if collection == workspace.core.directory.directory:
@@ -582,16 +533,16 @@ class Intake:
             workspace.close_gap(layout.gap(feed_number, header.seq, index))
             records.delete(place)
 
-    def _look(self, collection: Collection, key: bytes) -> _Seen:
+    def _look(self, collection: Collection, key: bytes) -> Seen:
         workspace = self._workspace
         opened = workspace.open_key(collection, key)
         if not opened.alive or opened.stub:
-            return _Seen()
+            return Seen()
         row = rows.read(workspace.core, workspace.records, collection, key)
         document = workspace.load(opened)
         assert opened.record is not None
         public_id = opened.id if row is None else row.id
-        return _Seen(public_id, opened.record.life, tuple(document.slots()), document.text())
+        return Seen(public_id, opened.record.life, tuple(document.slots()), document.text())
 
     def _refold(self, collection: Collection, key: bytes) -> None:
         workspace = self._workspace
@@ -619,16 +570,3 @@ class Intake:
 
     def hold_count(self) -> int:
         return len(self._holds)
-
-
-def _lost(collection: Collection, writer: str, before: _Seen, after: _Seen) -> Lost | None:
-    """What the branch that `writer` lost had done to a document that read `before` with it and `after` without."""
-    if not before.id:
-        return None
-    there = {(slot.name, slot.writer, slot.hlc) for slot in after.slots}
-    with_it = {(slot.name, slot.writer, slot.hlc) for slot in before.slots}
-    said = [s for s in before.slots if s.writer == writer and (s.name, s.writer, s.hlc) not in there]
-    struck = tuple(s for s in after.slots if (s.name, s.writer, s.hlc) not in with_it)
-    if not said and not struck and before.text == after.text:
-        return None
-    return Lost(collection, before.id, before.life, tuple(said), struck, (after.text, before.text))

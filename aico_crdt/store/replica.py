@@ -14,7 +14,8 @@ from aico_crdt.logs import logger
 from aico_crdt.store import attested, forget, layout, receipts, statements
 from aico_crdt.store.directory import DIRECTORY
 from aico_crdt.store.forget import read_header
-from aico_crdt.store.ingest import Intake, Lost, Outcome
+from aico_crdt.store.ingest import Intake
+from aico_crdt.store.outcome import Lost, Outcome
 from aico_crdt.store.records import Collection, Counters, FeedRecord, Records, unpack
 from aico_crdt.store.refold import open_stored_item
 from aico_crdt.store.store import Commit, DocumentStore

@@ -17,7 +17,7 @@ from aico_crdt.config import Config
 from aico_crdt.crdt import Slot, record
 from aico_crdt.feed.exchange import Place
 from aico_crdt.store import DocumentStore, Folded, IndexKey, Kind, StoreReplica, Version, membership
-from aico_crdt.store.ingest import Outcome
+from aico_crdt.store.outcome import Outcome
 from aico_crdt.trust import Identity
 
 START_MS = 1_800_000_000_000

@@ -10,7 +10,7 @@ from aico_crdt.crdt import Document
 from aico_crdt.feed import Entry, Head, Operation, encode_entry, item_mark, write_entry
 from aico_crdt.feed.entry import NO_MARK
 from aico_crdt.store import DocumentStore, StoreReplica, layout
-from aico_crdt.store.ingest import Outcome
+from aico_crdt.store.outcome import Outcome
 from aico_crdt.store.records import Collection
 from tests.store.conftest import START_MS
 
