@@ -5,19 +5,16 @@ Everything here reads one snapshot and changes nothing.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from aico_crdt.cli import naming
 from aico_crdt.store import DocumentStore, layout, rows
-from aico_crdt.store.receipts import held
-from aico_crdt.store.records import Collection, FeedRecord, Records, unpack
+from aico_crdt.store.receipts import held, last_heard_ms
+from aico_crdt.store.records import Collection, FeedRecord, Records
 from aico_crdt.store.workspace import Core
 from aico_crdt.trust import Member
-
-_ACK: Final = struct.Struct(">QQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def devices(store: DocumentStore) -> list[Device]:
         family = core.directory.family
         found = []
         for member in sorted(family.members.values(), key=lambda member: member.rank):
-            heard = max((unpack(_ACK, value, "P")[2] for _, value in records.scan(b"P" + member.device)), default=0)
+            heard = last_heard_ms(records, member.device)
             behind = 0
             if member.device != store.device and not member.revoked:
                 behind = sum(_behind(records, c, member.device) for c in _shared(core, member.device))

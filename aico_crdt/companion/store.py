@@ -15,7 +15,7 @@ from aico_crdt.companion.kinds import KINDS
 from aico_crdt.companion.memories import Memories
 from aico_crdt.config import Config
 from aico_crdt.ids import device_name
-from aico_crdt.store import Commit, DocumentStore, Transaction
+from aico_crdt.store import DocumentStore, Transaction
 from aico_crdt.store.environment import now_ms
 from aico_crdt.store.kind import Kind
 from aico_crdt.trust import Identity
@@ -89,15 +89,3 @@ class Store(DocumentStore):
             return
         with self.transaction() as own:
             yield own
-
-    def forget_all(self, documents: Sequence[tuple[str, str]], *, now: bool = False) -> None:
-        """Forget several documents with one commit; works when the map is full."""
-        with self.writing(reserve=True) as workspace:
-            transaction = Transaction(workspace, self.config)
-            for kind, document_id in documents:
-                transaction.forget(kind, document_id, now=now)
-            transaction.finish()
-            change = workspace.counters.change
-        self.announce(Commit(change, own=transaction.places))
-        if now:
-            self.erase_due()

@@ -259,11 +259,7 @@ class Links:
     # --- dialed connections
 
     async def _wanted(self, remote: Remote, key: str) -> None:
-        while (
-            remote.current is not None
-            or not (remote.dialer and remote.dialer.endpoints)
-            or self._admits(key) != remote.device
-        ):
+        while not self._may_dial(remote, key):
             remote.wake.clear()
             await remote.wake.wait()
 

@@ -145,9 +145,6 @@ class Holds:
         if place is not None:
             self._workspace.records.delete(place)
 
-    def save(self) -> None:
-        """Nothing is left to write: additions and removals went to disk as they came."""
-
 
 _SLOT: Final = layout.meta("holds")
 _NO_DOCUMENT: Final = bytes(ids.DOCUMENT_KEY_BYTES)

@@ -80,8 +80,7 @@ class Intake:
         self._retry()
 
     def finish(self) -> Outcome:
-        """Write what is held; the workspace's own flush comes after."""
-        self._holds.save()
+        """Note what the entries prove of their authors; the workspace's own flush comes after."""
         receipts.note_dependencies(self._workspace, self._heard)
         return self.report
 
@@ -567,6 +566,3 @@ class Intake:
         opened = workspace.open_key(collection, key, row.id)
         opened.document, opened.touched = document, True
         workspace.settle()
-
-    def hold_count(self) -> int:
-        return len(self._holds)

@@ -318,5 +318,5 @@ def _expire_holds(store: DocumentStore) -> int:
     if not waiting:
         return 0
     with store.writing(reserve=True) as workspace:
-        Holds(workspace, store.config).save()
+        Holds(workspace, store.config)  # loading them drops what has waited too long
         return waiting - sum(1 for _ in workspace.records.scan_raw(b"H"))

@@ -138,6 +138,12 @@ def held(records: Records, device: bytes, feed_number: int) -> tuple[int, int, i
     return seq, gone, heard_ms
 
 
+def last_heard_ms(records: Records, device: bytes) -> int:
+    """When a device last said what it holds, Unix milliseconds; 0 when it never did."""
+    told = (unpack(_ACK, value, "acknowledgement") for _, value in records.scan(b"P" + device))
+    return max((heard_ms for _, _, heard_ms in told), default=0)
+
+
 def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
     """Where the latest state of a document is.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aico_crdt import clock, ids
+from aico_crdt import ids
 from aico_crdt.config import DAY_S, Config
 from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, MapFull, ReadOnly, WrongKey
 from aico_crdt.logs import logger
@@ -400,9 +400,14 @@ class DocumentStore(Reader):
 
     def forget(self, kind: str, document_id: str, *, now: bool = False) -> None:
         """Forget one document; works when the map is full. With `now` its key is destroyed before this returns."""
+        self.forget_all([(kind, document_id)], now=now)
+
+    def forget_all(self, documents: Sequence[tuple[str, str]], *, now: bool = False) -> None:
+        """Forget several documents with one commit; otherwise as :meth:`forget`."""
         with self._write(reserve=True) as workspace:
             transaction = Transaction(workspace, self.config)
-            transaction.forget(kind, document_id, now=now)
+            for kind, document_id in documents:
+                transaction.forget(kind, document_id, now=now)
             transaction.finish()
             change = workspace.counters.change
         self.announce(Commit(change, own=transaction.places))
@@ -461,7 +466,3 @@ def _stale(core: Core) -> Core:
     found = core.directory
     core.directory = Directory(found.family, found.spaces, found.collections, -1)
     return core
-
-
-def stamp_of(ms: int) -> int:
-    return clock.stamp(ms)

@@ -378,3 +378,18 @@ def test_compaction_trims_the_change_log_and_erases_what_is_due(family: Any, clo
         assert records.get(layout.meta("counters")) is not None
     sound(a)
     assert a.config == CONFIG
+
+
+def test_compacting_drops_what_has_waited_too_long(family: Any, clock: Any) -> None:
+    a, b = family(2)
+    tag = next(c.tag for c in a.directory.of_kind("memory") if c.space == "own")
+    for number in range(2):
+        a.create("memory", {"c": number})
+    runs, _ = StoreReplica(a).read_entries(tag, [(a.device, a.incarnation, 2)], 1 << 20)
+    assert StoreReplica(b).deliver(tag, runs, a.device).held == 1  # its predecessor is not here
+
+    assert compact(b).holds == 0
+    clock.ms += b.config.hold_age_s * 1000 + 1
+    assert compact(b).holds == 1
+    with b.reading() as (_, records):
+        assert list(records.scan_raw(b"H")) == []
