@@ -208,12 +208,16 @@ class NotYet(PeerError):
     """May become valid later; hold it.
 
     ``missing`` is one word for what it waits for: ``author``, ``key``, ``predecessor``, ``dependency``, ``kind``,
-    ``operation``, ``format``, ``clock``, ``force``.
+    ``operation``, ``format``, ``force``; of a document: ``clock`` (an operation of one client), ``life`` (the end of an
+    earlier life), ``body`` (what of it is not here), ``branch`` (of a forked feed). ``thing`` names which one, where
+    the entry's header does not, and ``upto`` how far it must have come.
     """
 
-    def __init__(self, missing: str, what: str, cure: str = "") -> None:
+    def __init__(self, missing: str, what: str, cure: str = "", *, thing: bytes = b"", upto: int = 0) -> None:
         super().__init__(what, cure)
         self.missing = missing
+        self.thing = thing
+        self.upto = upto
 
 
 class Unreachable(PeerError):

@@ -36,7 +36,7 @@ from typing import Final
 
 from aico_crdt.crdt.lib0 import check_json, decode, read_string, read_varuint, skip_any, utf16_length
 from aico_crdt.crdt.struct_graph import DELETED, GC, TYPE, Graph, Id, Link, Run
-from aico_crdt.errors import Malformed, NotAllowed, NotYet, TooLarge
+from aico_crdt.errors import Malformed, NotAllowed, TooLarge
 
 BINARY: Final = 3
 STRING: Final = 4
@@ -79,6 +79,7 @@ class UpdateReader:
         "max_depth",
         "max_structs",
         "named",
+        "needs",
         "nested",
         "overlap",
         "pairs",
@@ -115,6 +116,7 @@ class UpdateReader:
         self.pairs: list[Id] = []
         self.count = 0
         self.named: set[tuple[str, str]] = set()
+        self.needs: dict[int, int] = {}
         self.graph = Graph(known)
 
     def read_structs(self) -> int:
@@ -150,7 +152,7 @@ class UpdateReader:
             raise Malformed(WIDE_CLOCK)
         base = self.known.get(client, 0)
         if first > base:
-            raise NotYet("clock", f"An update continues at clock {first}, known is {base}.")
+            self._need(client, first)
         if first < base and not self.overlap:
             raise Malformed(f"An update begins at clock {first}, which is taken: known is {base}.")
 
@@ -280,11 +282,16 @@ class UpdateReader:
             if target > MAX_CLOCK:
                 raise Malformed(WIDE_CLOCK)
             if self.author is not None:
-                raise NotYet("clock", f"An update refers to clock {target} of a client not known so far.")
+                self._need(other, target + 1)
+                return (other, target), i
             self.graph.waits.setdefault(client, []).append((clock, other, target))
         if origin:
             self.inherits.append((other, target))
         return (other, target), i
+
+    def _need(self, client: int, end: int) -> None:
+        """Note that the document must know `client` up to `end`. What is broken further on is refused for good."""
+        self.needs[client] = max(end, self.needs.get(client, 0))
 
     def _measure(self, text: str, client: int, clock: int) -> int:
         length = utf16_length(text)
@@ -325,8 +332,10 @@ class UpdateReader:
                 if length == 0 or clock < last:
                     raise Malformed("Delete ranges are empty, overlap, or are out of order.")
                 last = clock + length
+                if last > MAX_CLOCK:
+                    raise Malformed(WIDE_CLOCK)
                 if last > limit:
-                    raise NotYet("clock", f"An update deletes up to clock {last}, known is {limit}.")
+                    self._need(client, last)
                 deleted.append((client, clock, length))
                 self.cuts.append((client, clock))
                 self.cuts.append((client, last))

@@ -18,7 +18,7 @@ from typing import Final
 from aico_crdt.crdt.lib0 import read_varuint, write_varuint
 from aico_crdt.crdt.struct_graph import DELETED, Id
 from aico_crdt.crdt.update_reader import ANY, MAX_CLIENTS, MAX_CLOCK, STRING, WIDE_CLOCK, UpdateReader
-from aico_crdt.errors import Malformed, TooLarge
+from aico_crdt.errors import Malformed, NotYet, TooLarge
 
 __all__ = [
     "ANY",
@@ -131,7 +131,8 @@ def walk(
         Malformed: never valid: broken bytes, clocks taken before, a length of 0, content that is refused.
         TooLarge: above `max_bytes`, `max_structs` (delete ranges included), `max_depth`, or 65,536 clients.
         NotAllowed: structs of another client than `author`.
-        NotYet: ``"clock"``: continues, refers to or deletes clocks that are not known yet.
+        NotYet: ``"clock"``: otherwise sound, it continues, refers to or deletes clocks that are not known yet: those of
+            the client that `thing` names (:func:`clock_name`), `upto` so many.
     """
     if max_structs is None:
         max_structs = MAX_STATE_STRUCTS if author is None else MAX_STRUCTS
@@ -207,6 +208,11 @@ def encode_state_vector(state: Mapping[int, int]) -> bytes:
     return b"".join(out)
 
 
+def clock_name(client: int) -> bytes:
+    """What :class:`~aico_crdt.errors.NotYet` calls the operations of a client that an update waits for."""
+    return client.to_bytes(8, "big")
+
+
 def pairs_of(state: bytes) -> frozenset[Id]:
     """Where the strings of a document's encoded state must not be cut; see :attr:`Walked.pairs`.
 
@@ -252,6 +258,11 @@ def _scan(
     pairs = frozenset(reader.pairs)
     if pairs and not pairs.isdisjoint(cuts):
         raise Malformed("An update cuts a surrogate pair in two.")
+    if reader.needs:
+        client = min(reader.needs)
+        end, here = reader.needs[client], known.get(client, 0)
+        what = f"An update builds on {end} operations of a client of which {here} are known."
+        raise NotYet("clock", what, thing=clock_name(client), upto=end)
     walked = Walked(
         reader.graph.inserted,
         deleted,

@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 
 from aico_crdt.feed.header import FeedId, Head
 
+NO_END: Final = (1 << 64) - 1
+"""As `upto` of an event: all of that name has come."""
 MAX_ASKED_FEEDS: Final = 1024
 """Feeds remembered for asking again; the digests of the next session find what is forgotten here."""
 
@@ -24,8 +26,8 @@ MAX_ASKED_FEEDS: Final = 1024
 class Awaited(NamedTuple):
     """What an entry waits for, and just so the event that it has come.
 
-    `reason` is `NotYet.missing`. `what` names the thing: a device id, a key id, a collection tag, `place` of
-    a feed. `upto` orders things of one name: a sequence number, a clock, a format. What came up to `upto`
+    `reason` is `NotYet.missing`. `what` names the thing: a device id, a key id, a feed, a document, a writer's part of
+    one. `upto` orders things of one name: a sequence number, a clock, a life, a format. What came up to `upto`
     satisfies all that wait for less.
     """
 
@@ -162,6 +164,16 @@ class HoldQueue:
         if not bucket:
             del self._by_awaited[event[:2]]
         return ready
+
+    def retry_all(self, reason: str, prefix: bytes) -> list[Waiting]:
+        """What waits for any thing of `reason` whose name begins with `prefix`, as :meth:`retry`."""
+        names = {waiting.awaited.what for waiting in self._waiting.values() if waiting.awaited.reason == reason}
+        lost = {gone.awaited.what for gone in self._lost.values() if gone.awaited.reason == reason}
+        found = []
+        for what in sorted(names | lost):
+            if what.startswith(prefix):
+                found += self.retry(Awaited(reason, what, NO_END))
+        return found
 
     def everything(self) -> list[Waiting]:
         """All that waits. Each stays held, as with :meth:`retry`."""

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aico_crdt import ids
-from aico_crdt.crdt.walker import read_update, without_deletes
+from aico_crdt.crdt.walker import clock_name, read_update, without_deletes
 from aico_crdt.errors import NotYet
-from aico_crdt.feed import Header, decode_header
+from aico_crdt.feed import Head, Header, decode_header
 from aico_crdt.store import layout
 from aico_crdt.store.records import Collection, FeedRecord, Records, unpack
 
@@ -52,7 +52,7 @@ def without_lost(
         staged: places it is made of that are not on disk yet.
 
     Raises:
-        NotYet: ``"clock"``: which branch the author had before it is not known yet.
+        NotYet: ``"branch"``: which one of the client that `thing` names the author had before it is not known yet.
         Malformed: `update` is broken.
     """
     deleted: tuple[tuple[int, int, int], ...] | None = None
@@ -104,21 +104,22 @@ def _on_lost(
     while at is not None:
         for dep in at.deps:
             if (dep.device, dep.incarnation) == writer:
-                return dep.seq >= forked.fork and _is_lost(records, forked, dep.seq, dep.hash)
+                return dep.seq >= forked.fork and _is_lost(records, forked, dep)
         entry = records.get(layout.entry(number, at.seq - 1))
         at = None if entry is None else decode_header(entry[72:])
     return False
 
 
-def _is_lost(records: Records, forked: FeedRecord, seq: int, header_hash: bytes) -> bool:
-    if is_void(records, header_hash):
+def _is_lost(records: Records, forked: FeedRecord, dep: Head) -> bool:
+    if is_void(records, dep.hash):
         return True
-    entry = records.get(layout.entry(forked.number, seq))
+    entry = records.get(layout.entry(forked.number, dep.seq))
     if entry is not None:
-        return decode_header(entry[72:]).hash != header_hash
-    if seq < forked.floor:
+        return decode_header(entry[72:]).hash != dep.hash
+    if dep.seq < forked.floor:
         return False  # pruned, and what is lost is never pruned
-    raise NotYet("clock", "An entry was built on a branch that is not known here.")
+    name = clock_name(ids.client_id(dep.device, dep.incarnation))
+    raise NotYet("branch", "An entry was built on a branch that is not known here.", thing=name)
 
 
 def _void_key(header_hash: bytes) -> bytes:

@@ -8,12 +8,13 @@ import msgpack
 
 from aico_crdt import ids
 from aico_crdt.config import Config
+from aico_crdt.crdt.walker import clock_name
 from aico_crdt.errors import NotYet
-from aico_crdt.feed import Entry, FeedId, Header, encode_entry, missing
-from aico_crdt.feed.hold import Awaited, HoldLimits, HoldQueue, Waiting, awaited_head
+from aico_crdt.feed import Entry, FeedId, Header, encode_entry
+from aico_crdt.feed.hold import NO_END, Awaited, HoldLimits, HoldQueue, Waiting, awaited_head
 from aico_crdt.store import forget, layout, sealing
 from aico_crdt.store.records import Collection, Records
-from aico_crdt.store.workspace import Core, Workspace
+from aico_crdt.store.workspace import Core, OpenDocument, Workspace
 
 
 class Holds:
@@ -86,29 +87,60 @@ class Holds:
                 return Awaited("author", header.device)
             case "key":
                 return Awaited("key", header.key_id)
-            case "predecessor" | "dependency":
-                heads = self._workspace.heads(collection)
-                lacking = missing(header, heads)
-                if lacking:
-                    return awaited_head("head", collection.tag, lacking[0])
-                return Awaited("clock", collection.tag)
+            case "predecessor":
+                return Awaited("head", collection.tag + header.device + header.incarnation, header.seq - 1)
+            case "dependency":
+                return Awaited("head", collection.tag + reason.thing, reason.upto)
             case "force":
                 return Awaited("force")
             case other:
-                return Awaited(other, collection.tag)
+                return Awaited(other, collection.tag + reason.thing, reason.upto)
 
     def applied(self, collection: Collection, header: Header) -> None:
-        """An entry was applied: what waited for it, or for anything in its collection, may go on."""
+        """An entry was applied: what waited for it may go on."""
         if len(self._queue):
             self._ready += self._queue.retry(awaited_head("head", collection.tag, header.head))
-            self._ready += self._queue.retry(Awaited("clock", collection.tag))
             gone = self._queue.remove(header.hash)
             if gone is not None:
                 self._forget(gone.key)
 
-    def wake_clock(self, collection: Collection) -> None:
-        """Something of the collection was applied late."""
-        self._ready += self._queue.retry(Awaited("clock", collection.tag))
+    def wrote(self, opened: OpenDocument, client: int) -> None:
+        """`client` has changed a document: what waited for that many of its operations may go on."""
+        if len(self._queue) and opened.alive and not opened.stub:
+            clock = self._workspace.load(opened).state_vector().get(client, 0)
+            self._retry("clock", opened.collection, clock_name(client) + opened.key, clock)
+
+    def ended(self, opened: OpenDocument) -> None:
+        """A life of a document has ended: that explains what was missing of it, and the next may begin."""
+        self._retry("life", opened.collection, opened.key, opened.dead)
+        self.explained(opened.collection, opened.key)
+
+    def explained(self, collection: Collection, key: bytes) -> None:
+        """An item of a document that was missing came, or what explains why it never will."""
+        self._retry("body", collection, key)
+
+    def came(self, opened: OpenDocument) -> None:
+        """A body of a document has come, or an item late."""
+        if len(self._queue) and opened.alive and not opened.stub:
+            self.explained(opened.collection, opened.key)
+            for client in self._workspace.load(opened).state_vector():
+                self.wrote(opened, client)
+
+    def moved(self, collection: Collection) -> None:
+        """A manifest has moved the whole collection on."""
+        for waiting in self._queue.everything():
+            if self._raw[waiting.key][0] == collection:
+                self._ready.append(waiting)
+
+    def forked(self, collection: Collection, header: Header) -> None:
+        """More is known of the branches of a feed: what was built on one of them may be judged anew."""
+        self._retry("head", collection, header.device + header.incarnation, NO_END)
+        name = collection.tag + clock_name(ids.client_id(header.device, header.incarnation))
+        for reason in ("branch", "clock"):
+            self._ready += self._queue.retry_all(reason, name)
+
+    def _retry(self, reason: str, collection: Collection, thing: bytes, upto: int = 0) -> None:
+        self._ready += self._queue.retry(Awaited(reason, collection.tag + thing, upto))
 
     def wake_force(self) -> None:
         self._ready += self._queue.retry(Awaited("force"))

@@ -79,6 +79,18 @@ class Intake:
         self._holds.wake_all()
         self._retry()
 
+    def moved(self, collection: Collection) -> None:
+        """A manifest has moved `collection` on: judge anew what waits there."""
+        self._holds.moved(collection)
+        self._retry()
+
+    def came(self, collection: Collection, keys: Sequence[bytes]) -> None:
+        """The bodies of these documents have come: what waited for them goes on."""
+        for key in keys:
+            self._holds.came(self._workspace.open_key(collection, key))
+        self._workspace.settle()
+        self._retry()
+
     def finish(self) -> Outcome:
         """Note what the entries prove of their authors; the workspace's own flush comes after."""
         receipts.note_dependencies(self._workspace, self._heard)
@@ -109,7 +121,7 @@ class Intake:
                 report.duplicates += 1
                 self._fill(collection, feed.number, first)
             elif not self._fork(collection, first):
-                self._note_lost([first, *fresh])
+                self._note_lost(collection, [first, *fresh])
                 return
             else:
                 fresh.insert(0, first)
@@ -206,7 +218,8 @@ class Intake:
                 raise NotYet("predecessor", "An entry waits for its predecessor.")
             fork = workspace.feed(collection, head.device, head.incarnation).fork
             if not (fork and head.seq >= fork):
-                raise NotYet("dependency", "An entry waits for one that it depends on.")
+                what = "An entry waits for one that it depends on."
+                raise NotYet("dependency", what, thing=head.device + head.incarnation, upto=head.seq)
 
     def _endorse(self, collection: Collection, dep: Head) -> None:
         """An entry in force depends on `dep`, so that is in force whatever became of its author."""
@@ -256,7 +269,8 @@ class Intake:
             elif operation.name == FORGET:
                 opened = workspace.open(collection, operation.document)
                 if operation.life > opened.dead + 1:
-                    raise NotYet("dependency", "A forget names a life that has not begun.")
+                    what = "A forget names a life that has not begun."
+                    raise NotYet("life", what, thing=opened.key, upto=operation.life - 1)
                 if operation.life > opened.dead:
                     creator = trust != "full" and (
                         workspace.bore(opened, header.device)
@@ -294,9 +308,14 @@ class Intake:
             workspace.open_gap((feed.number, feed.seq, index), collection, document_key, life)
         for named in header.erase if workspace.gaps else ():
             their = workspace.feed(collection, named.device, named.incarnation)
-            workspace.close_gap(layout.gap(their.number, named.seq, named.index))
+            closed = workspace.close_gap(layout.gap(their.number, named.seq, named.index))
+            if closed is not None:
+                self._holds.explained(collection, closed)
+        for _, opened in kept:
+            self._holds.wrote(opened, client)
         for opened, operation in burials:
             self._bury(opened, operation, header, (feed.number, feed.seq))
+            self._holds.ended(opened)
         workspace.observe(header.hlc)
         workspace.settle()
         self.report.applied += 1
@@ -366,7 +385,7 @@ class Intake:
                 workspace.keep_item(feed_number, header.seq, index, opened.record.slot, sealed)
                 opened.operations.append((feed_number, header.seq, index, int.from_bytes(stored[:8], "big")))
             workspace.settle()
-            self._holds.wake_clock(collection)
+            self._holds.came(opened)
 
     def _bury(self, opened: OpenDocument, operation: Operation, header: Header, place: tuple[int, int]) -> None:
         moved_to, now = None, False
@@ -433,7 +452,7 @@ class Intake:
 
     # Forks
 
-    def _note_lost(self, entries: list[Entry]) -> None:
+    def _note_lost(self, collection: Collection, entries: list[Entry]) -> None:
         """Keep which entries lie on a branch that is not in force, as far as they hold: others may build on them."""
         records, first = self._workspace.records, entries[0].header
         if not (forks.is_void(records, first.hash) or forks.is_void(records, first.prev)):
@@ -444,6 +463,7 @@ class Intake:
             return
         for entry in entries:
             forks.mark_void(records, entry.header.hash)
+        self._holds.forked(collection, first)
 
     def _fork(self, collection: Collection, entry: Entry) -> bool:
         """Two entries for one place. True when the new one is in force, the old branch having been voided."""
@@ -473,8 +493,10 @@ class Intake:
         self.report.own_feed |= own and header.incarnation == workspace.core.incarnation
         if proof.a.header.hash == ours.hash:
             forks.mark_void(workspace.records, header.hash)
+            self._holds.forked(collection, header)
             return False
         self._void(collection, header, own=own)
+        self._holds.forked(collection, header)
         return True
 
     def _void(self, collection: Collection, header: Header, *, own: bool) -> None:

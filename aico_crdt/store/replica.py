@@ -248,10 +248,14 @@ class StoreReplica:
     def ingest(self, tag: bytes, runs: Sequence[WireRun], source: bytes) -> IngestReport:
         """Take runs of wire entries and say where their feeds stand. Durable when it returns."""
         outcome = self.deliver(tag, runs, source)
-        here = {(head.device, head.incarnation): head for head in self.heads(tag)}
-        heads = tuple(here[writer] for writer in sorted(outcome.named) if writer in here)
         ask = tuple(sorted({Place(*lacking) for lacking in outcome.ask}))
+        heads = self._heads_of(tag, outcome)
         return IngestReport(outcome.applied, outcome.held, outcome.rejected, outcome.duplicates, heads, ask)
+
+    def _heads_of(self, tag: bytes, outcome: Outcome) -> tuple[FeedHead, ...]:
+        """Where the feeds now stand that `outcome` is about."""
+        here = {(head.device, head.incarnation): head for head in self.heads(tag)}
+        return tuple(here[writer] for writer in sorted(outcome.named) if writer in here)
 
     def deliver(self, tag: bytes, runs: Sequence[WireRun], source: bytes) -> Outcome:
         """As :meth:`ingest`, with all that became of it. Bytes that are no entries are counted as rejected."""
@@ -271,20 +275,25 @@ class StoreReplica:
     def ingest_runs(self, tag: bytes, runs: Sequence[Run], source: bytes) -> Outcome:
         """Take decoded runs; see :class:`aico_crdt.store.ingest.Intake`. Durable when it returns."""
         collection = self._collection(tag)
-        return self._receive(lambda intake: intake.take(collection, runs), source)
+        return self._receive(lambda _, intake: intake.take(collection, runs), source)
 
     def look_again(self) -> None:
         """Judge anew what waits: the family was changed on this device."""
         with self._store.reading() as (_, records):
             if next(records.scan_raw(b"H"), None) is None:
                 return
-        self._receive(Intake.look_again, self._store.device)
+        self._receive(lambda _, intake: intake.look_again(), self._store.device)
 
-    def _receive(self, take: Callable[[Intake], None], source: bytes) -> Outcome:
+    def _receive(self, take: Callable[[Workspace, Intake], object], source: bytes) -> Outcome:
+        """Let `take` receive something in one durable transaction, and tell of it.
+
+        Args:
+            take: returns whether it changed more than the entries it applied.
+        """
         store = self._store
         with store.writing() as workspace:
             intake = Intake(workspace, store.config, source)
-            take(intake)
+            changed = bool(take(workspace, intake))
             report = intake.finish()
             # First the new incarnation: a witness written under one that a clone shares could be void itself.
             if report.own_feed:
@@ -296,7 +305,7 @@ class StoreReplica:
             if report.revoked:
                 self._witness(workspace)
             change = workspace.counters.change
-        if report.applied or places:
+        if report.applied or places or changed:
             of_family = store.directory.directory.tag in report.heads
             store.announce(Commit(change, places, report.heads, source, family_changed=of_family))
         for refusal in report.refusals:
@@ -323,34 +332,42 @@ class StoreReplica:
     def ingest_manifest(self, tag: bytes, raw: bytes, source: bytes) -> IngestReport:
         """Advance to a manifest; what is refused changes nothing and is counted. Durable when it returns."""
         collection = self._collection(tag)
+        undo_ms = self._store.config.undo_window_s * 1000
+
+        def take(workspace: Workspace, intake: Intake) -> bool:
+            attested.take_manifest(workspace, collection, raw, undo_ms, self._store._renew_incarnation)
+            intake.moved(collection)
+            return True
+
         try:
-            with self._store.writing() as workspace:
-                undo_ms = self._store.config.undo_window_s * 1000
-                attested.take_manifest(workspace, collection, raw, undo_ms, self._store._renew_incarnation)
-                change = workspace.counters.change
+            self._receive(take, source)
         except PeerError as error:
             _log.warning("refused a manifest from %s: %s", source.hex(), error.code)
             return IngestReport(rejected=1)
-        self._store.announce(Commit(change, source=source))
         return IngestReport(applied=1, heads=self.heads(tag))
 
     def ingest_bodies(self, tag: bytes, bodies: Sequence[tuple[bytes, int, bytes]], source: bytes) -> IngestReport:
         """Make stubs whole; refused bodies wait for another source."""
         collection = self._collection(tag)
         trusted = self._store.directory.family.trust_of(source) == "full" and self._covers(source, collection)
-        made = rejected = 0
-        with self._store.writing() as workspace:
+        made: list[bytes] = []
+        rejected: list[bytes] = []
+
+        def take(workspace: Workspace, intake: Intake) -> list[bytes]:
             for key, life, body in bodies:
                 try:
-                    made += attested.take_body(workspace, collection, key, life, body, trusted)
+                    if attested.take_body(workspace, collection, key, life, body, trusted):
+                        made.append(key)
                 except PeerError as error:
                     workspace.revert()
-                    rejected += 1
+                    rejected.append(key)
                     _log.warning("refused a body from %s: %s", source.hex(), error.code)
-            change = workspace.counters.change
-        if made:
-            self._store.announce(Commit(change, source=source))
-        return IngestReport(applied=made, rejected=rejected, duplicates=len(bodies) - made - rejected)
+            intake.came(collection, made)
+            return made
+
+        heads = self._heads_of(tag, self._receive(take, source))
+        known = len(bodies) - len(made) - len(rejected)
+        return IngestReport(applied=len(made), rejected=len(rejected), duplicates=known, heads=heads)
 
     def _covers(self, source: bytes, collection: Collection) -> bool:
         """Whether `source` holds all that manifests have moved this collection over, so that its newer body does."""

@@ -190,9 +190,13 @@ class Workspace:
         self.gaps[key] = (collection.number, document_key, life)
         self.records.put(key, layout.GAP.pack(collection.number, document_key, life))
 
-    def close_gap(self, key: bytes) -> None:
-        if self.gaps.pop(key, None) is not None:
-            self.records.delete(key)
+    def close_gap(self, key: bytes) -> bytes | None:
+        """The key of the document that had this gap, None if there was none."""
+        gap = self.gaps.pop(key, None)
+        if gap is None:
+            return None
+        self.records.delete(key)
+        return gap[1]
 
     def close_gaps_of(self, collection: Collection, document_key: bytes, life: int) -> None:
         """A forget explains every item of the document that is missing."""
@@ -285,7 +289,7 @@ class Workspace:
             NotYet: only a stub is here, which does not tell.
         """
         if opened.stub:
-            raise NotYet("clock", "Who bore a document shows only when its body is here.")
+            raise NotYet("body", "Who bore a document shows only when its body is here.", thing=opened.key)
         if not opened.alive:
             return False
         births = [slot for slot in self.load(opened).slots() if slot.name == BORN_SLOT]
@@ -326,22 +330,23 @@ class Workspace:
         """
         if life <= opened.dead:
             return False
+        if life != (opened.record.life if opened.alive and opened.record is not None else opened.dead + 1):
+            raise NotYet("life", "An item names a life that has not begun.", thing=opened.key, upto=life - 1)
         if not opened.alive:
-            if life != opened.dead + 1:
-                raise NotYet("dependency", "An item names a life that has not begun.")
             if not filling and any(gap[:2] == (opened.collection.number, opened.key) for gap in self.gaps.values()):
-                raise NotYet("clock", "The beginning of a document came erased, and its forget has not come.")
+                what = "The beginning of a document came erased, and its forget has not come."
+                raise NotYet("body", what, thing=opened.key)
             self.bear(opened, header.device)
         assert opened.record is not None
-        if life != opened.record.life:
-            raise NotYet("dependency", "An item names a life that has not begun.")
         if not opened.stub:
             document = self.load(opened)
             try:
                 update = self._without_lost(opened, document, header, update)
                 foreign.merge(document, update, client, writer, overlap=opened.record.state != layout.WHOLE)
-            except BaseException:
+            except BaseException as error:
                 opened.document = None
+                if isinstance(error, NotYet):
+                    error.thing += opened.key
                 raise
             opened.updates.append((update, client, writer))
         else:

@@ -15,6 +15,7 @@ from aico_crdt.crdt.walker import (
     DELETED,
     STRING,
     Walked,
+    clock_name,
     decode_state_vector,
     encode_state_vector,
     pairs_of,
@@ -166,7 +167,7 @@ def test_fault_22_deletes_beyond_known_clocks_are_held() -> None:
     for known in ({}, {OTHER: 2}, {OTHER: 4}):
         with pytest.raises(NotYet) as caught:
             walked(raw, known)
-        assert caught.value.missing == "clock"
+        assert (caught.value.missing, caught.value.thing, caught.value.upto) == ("clock", clock_name(OTHER), 5)
     assert walked(raw, {OTHER: 5}).deleted == ((OTHER, 2, 3),)
     assert walked(update(field(), field("g@me"), deletes=deletes((AUTHOR, 0, 2)))).deleted == ((AUTHOR, 0, 2),)
     refuses(update(field(), deletes=deletes((AUTHOR, 0, 2))), NotYet)
@@ -176,6 +177,16 @@ def test_fault_23_structs_of_another_client_are_refused() -> None:
     refuses(update(field(), client=OTHER), NotAllowed)
     refuses(b"\x02" + run(field()) + run(field(), client=OTHER) + NONE, NotAllowed)
     assert walked(update(field(), client=OTHER), author=OTHER).inserted == {OTHER: (0, 1)}
+
+
+def test_what_is_lacking_is_told_at_the_end_by_the_highest_clock_of_one_client() -> None:
+    raw = update(after(OTHER, 3), after(OTHER, 7), deletes=deletes((OTHER, 4, 2)))
+    with pytest.raises(NotYet) as caught:
+        walked(raw, {OTHER: 1})
+    assert (caught.value.thing, caught.value.upto) == (clock_name(OTHER), 8)
+    assert walked(raw, {OTHER: 8}).deleted
+    refuses(raw + b"\0", Malformed, {OTHER: 1})  # it can never become valid
+    refuses(update(after(OTHER, 3), deletes=deletes((OTHER, 1 << 31, 1))), Malformed, {OTHER: 1})
 
 
 def test_clocks_continue_the_known_ones() -> None:

@@ -56,6 +56,17 @@ def test_a_head_wakes_what_waits_for_it_or_for_less_lowest_first(queue: HoldQueu
     assert queue.retry(awaited_head("dependency", b"T" * 16, head(1 << 62))) == [held[9], held[300]]
 
 
+def test_all_things_of_one_beginning_are_woken_at_once(queue: HoldQueue) -> None:
+    held = [waiting(b"a", seq, awaited=Awaited("clock", what, 5)) for seq, what in enumerate((b"xa", b"xb", b"ya"), 1)]
+    held.append(waiting(b"a", 9, awaited=Awaited("branch", b"xa")))
+    for item in held:
+        queue.add(item)
+    assert queue.retry_all("clock", b"x") == held[:2]
+    assert queue.retry_all("clock", b"x") == []
+    assert queue.retry_all("clock", b"") == [held[2]]
+    assert queue.retry_all("branch", b"x") == [held[3]]
+
+
 def test_what_is_tried_in_vain_waits_for_the_next_thing(queue: HoldQueue) -> None:
     first = waiting(b"a", 4, awaited=Awaited("predecessor", b"p", 3), since_ms=7)
     queue.add(first)
