@@ -25,6 +25,7 @@ from aico_crdt.feed.entry import (
     decode_entry,
     encode_entry,
     verify_entry,
+    verify_head,
     verify_run,
     write_entry,
 )
@@ -35,6 +36,7 @@ from aico_crdt.feed.item import Operation, item_mark, open_item
 from aico_crdt.feed.manifest import (
     DocumentState,
     Manifest,
+    SignedHead,
     Tombstone,
     decode_manifest,
     encode_manifest,
@@ -61,6 +63,7 @@ __all__ = [
     "Manifest",
     "Operation",
     "Run",
+    "SignedHead",
     "Tombstone",
     "Waiting",
     "awaited_head",
@@ -82,6 +85,7 @@ __all__ = [
     "open_item",
     "prove_fork",
     "verify_entry",
+    "verify_head",
     "verify_fork",
     "verify_manifest",
     "verify_run",

@@ -1,8 +1,9 @@
 """Entries: one atomic change each, signed by its device and chained to the entry before it.
 
 A header signed in clear, and one sealed item per document touched. The signature covers the header alone and
-the header names each item by hash, so items can be missing (erased) and the feed still verifies. A run of
-consecutive entries is proven by the signature of its last header plus the chain of hashes: one signature
+the header names each item by hash, so items can be missing (erased) and the feed still verifies. It covers the
+header by its place and its hash, so (place, hash, signature) proves how far a feed goes to who has no header of it. A
+run of consecutive entries is proven by the signature of its last header plus the chain of hashes: one signature
 check for the whole run.
 
     Wire: msgpack [header raw, signature, [sealed item | [document key, life] | nil …]]
@@ -70,12 +71,13 @@ __all__ = [
     "encode_entry",
     "open_item",
     "verify_entry",
+    "verify_head",
     "verify_run",
     "write_entry",
 ]
 
 SIGNATURE_BYTES: Final = 64
-SIGNED_AS: Final = b"aico-crdt entry 1\0"
+_SIGNED_AS: Final = b"aico-crdt entry 1\0"
 """What stands before the header hash in the signed message, so that no signature made elsewhere fits an
 entry."""
 
@@ -165,7 +167,7 @@ def write_entry(
         _check_size(header)
     except Malformed as error:
         raise InvalidValue(f"This entry cannot be written: {error.what}", "Split the change.") from None
-    return Entry(header, sign(SIGNED_AS + header.hash), items)
+    return Entry(header, sign(_signed(family, tag, header.head)), items)
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -229,6 +231,20 @@ def check_signature(device: bytes, message: bytes, signature: bytes) -> None:
         raise BadSignature("A signature is not by the device it names.") from None
 
 
+def verify_head(family: bytes, tag: bytes, head: Head, signature: bytes) -> None:
+    """Prove that the device of `head` signed an entry of that hash for that place of its feed in `tag`.
+
+    Raises:
+        BadSignature: it did not.
+    """
+    check_signature(head.device, _signed(family, tag, head), signature)
+
+
+def _signed(family: bytes, tag: bytes, head: Head) -> bytes:
+    """What the signature of an entry covers; the device is the key that signs."""
+    return _SIGNED_AS + family + tag + head.incarnation + head.seq.to_bytes(8, "big") + head.hash
+
+
 def verify_entry(entry: Entry) -> None:
     """Prove one entry alone: its device signed this header, and the items are those the header names.
 
@@ -237,7 +253,7 @@ def verify_entry(entry: Entry) -> None:
         BadSignature: not signed by its device.
     """
     check_items(entry)
-    check_signature(entry.header.device, SIGNED_AS + entry.header.hash, entry.signature)
+    verify_head(entry.header.family, entry.header.tag, entry.header.head, entry.signature)
 
 
 def verify_run(entries: Sequence[Entry], head: bytes | None) -> None:

@@ -8,7 +8,7 @@ this way is attested by the device that signed the manifest, where entries are s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgpack
@@ -19,10 +19,18 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from aico_crdt import ids
-from aico_crdt.crdt import BORN, Document, foreign, walk
+from aico_crdt.crdt import Document, foreign, walk
 from aico_crdt.errors import Forbidden, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
-from aico_crdt.feed.header import MAX_LIFE
-from aico_crdt.feed.manifest import Manifest, decode_manifest, encode_manifest, verify_manifest, write_manifest
+from aico_crdt.feed.entry import verify_head
+from aico_crdt.feed.header import MAX_LIFE, Head
+from aico_crdt.feed.manifest import (
+    DocumentState,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+    verify_manifest,
+    write_manifest,
+)
 from aico_crdt.store import forget, layout, refold, rows, sealing
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records
 from aico_crdt.store.workspace import FETCHED, Core, OpenDocument, Workspace
@@ -33,7 +41,6 @@ _BODY: Final = b"aico-crdt body 1\0"
 MAX_LIVES_AHEAD: Final = 4096
 """A manifest moves no document further than this many lives beyond what is known here: lives are numbered in 32 bits,
 and whoever could name the last one would end all that are to come."""
-UNKNOWN_CREATOR: Final = bytes(ids.DEVICE_BYTES)
 
 
 def make_manifest(core: Core, records: Records, collection: Collection, stamp: int) -> bytes:
@@ -49,13 +56,14 @@ def make_manifest(core: Core, records: Records, collection: Collection, stamp: i
     heads = []
     for key, value in records.scan(layout.feed_prefix(number)):
         feed = FeedRecord.unpack(value)
-        if feed.seq:
-            heads.append((key[3:35], key[35:43], feed.seq, feed.hash))
+        head = Head(key[3:35], key[35:43], feed.seq, feed.hash)
+        if feed.seq and _is_signed(family.id, collection, head, feed.signature):
+            heads.append((*head, feed.signature))
     documents = []
     for key, value in records.scan(b"D" + layout.COLLECTION.pack(number)):
         record = DocumentRecord.unpack(value)
         if record.state != layout.HIDDEN:
-            documents.append((key[3:], record.life, record.state_hash, record.stamp))
+            documents.append((key[3:], record.life, record.state_hash, record.stamp, record.creator))
     tombstones = [
         (key[3:], msgpack.unpackb(value)[0]) for key, value in records.scan(b"T" + layout.COLLECTION.pack(number))
     ]
@@ -66,19 +74,23 @@ def make_manifest(core: Core, records: Records, collection: Collection, stamp: i
     return encode_manifest(manifest)
 
 
-def take_manifest(
-    workspace: Workspace, collection: Collection, raw: bytes, undo_ms: int, renew: Callable[[Workspace], None]
-) -> Manifest:
-    """Advance this collection to what a manifest says; documents without a body become stubs.
+def _is_signed(family: bytes, collection: Collection, head: Head, signature: bytes) -> bool:
+    """Whether a head can be shown to others. Where a run stopped half way its signature may not hold, see
+    :meth:`StoreReplica._prove`: the feed is left out until its next entry is applied."""
+    try:
+        verify_head(family, collection.tag, head, signature)
+    except PeerError:
+        return False
+    return True
 
-    Args:
-        renew: gives this device a new incarnation. Called when the manifest knows more of the present one than there is
-            here: then another copy of this store writes, or the manifest lies, and neither must stop writing here.
+
+def check_manifest(core: Core, collection: Collection, raw: bytes) -> Manifest:
+    """Read a manifest that counts here.
 
     Raises:
-        Malformed, BadSignature, WrongFamily, NotAllowed: refused. NotYet: its signer is not known yet.
+        Malformed, BadSignature, WrongFamily, NotAllowed: refused. NotYet: its signer, or the author of a feed, is not
+            known yet.
     """
-    core = workspace.core
     family = core.directory.family
     manifest = decode_manifest(raw)
     if manifest.family != family.id:
@@ -93,20 +105,36 @@ def take_manifest(
     if collection == core.directory.directory:
         raise NotAllowed("The directory is never brought up by manifest.")
     verify_manifest(manifest)
+    if not all(family.was_member(head.device) for head in manifest.heads):
+        raise NotYet("author", "The author of a feed in a manifest is not known here yet.")
     if any(not 0 < row.life <= MAX_LIFE for table in (manifest.documents, manifest.tombstones) for row in table):
         raise Malformed("A manifest names a life that no document has.")
-    advanced = False
+    return manifest
+
+
+def overtaken(workspace: Workspace, collection: Collection, manifest: Manifest) -> list[tuple[bytes, bool]]:
+    """Incarnations of this device of which the manifest knows what is not here: another copy of this store wrote. And
+    whether that is known to be another branch."""
+    found = []
     for head in manifest.heads:
-        own = (head.device, head.incarnation) == (core.identity.device, core.incarnation)
-        if own and head.seq > workspace.feed(collection, head.device, head.incarnation).seq:
-            renew(workspace)
+        if head.device == workspace.core.identity.device:
+            feed = workspace.feed(collection, head.device, head.incarnation)
+            at = forget.read_header(workspace.records, feed.number, head.seq) if head.seq <= feed.seq else None
+            if head.seq > feed.seq or (at is not None and at.hash != head.hash):
+                found.append((head.incarnation, head.seq <= feed.seq))
+    return found
+
+
+def take_manifest(workspace: Workspace, collection: Collection, manifest: Manifest, undo_ms: int) -> None:
+    """Advance this collection to what a checked manifest says; documents without a body become stubs."""
+    advanced = False
     for head in manifest.heads:
         feed = workspace.feed(collection, head.device, head.incarnation)
         if head.seq > feed.seq:
             advanced = True
             _drop_feed(workspace, collection, feed)
             workspace.counters.arrival += 1
-            feed.seq, feed.hash, feed.floor = head.seq, head.hash, head.seq + 1
+            feed.seq, feed.hash, feed.floor, feed.signature = head.seq, head.hash, head.seq + 1, head.signature
             feed.arrival = workspace.counters.arrival
             feed.endorsed = max(feed.endorsed, head.seq)
             workspace.feed_changed(collection, head.device, head.incarnation)
@@ -116,11 +144,10 @@ def take_manifest(
         forget.end_life(workspace, opened, life, manifest.hlc, None, workspace.now_ms + undo_ms, (0, 0))
     if advanced:
         for document in manifest.documents:
-            _stub(workspace, collection, document.key, document.life, document.hash, document.stamp)
+            _stub(workspace, collection, document, manifest.creators[document.creator].device)
     workspace.records.put_packed(layout.meta(f"attested {collection.number}"), [manifest.device, manifest.hlc])
     workspace.observe(manifest.hlc)
     workspace.settle()
-    return manifest
 
 
 def _drop_feed(workspace: Workspace, collection: Collection, feed: FeedRecord) -> None:
@@ -137,7 +164,8 @@ def _known_life(opened: OpenDocument) -> int:
     return max(opened.dead, 0 if opened.record is None else opened.record.life)
 
 
-def _stub(workspace: Workspace, collection: Collection, key: bytes, life: int, state_hash: bytes, stamp: int) -> None:
+def _stub(workspace: Workspace, collection: Collection, document: DocumentState, creator: bytes) -> None:
+    key, life, state_hash, stamp, _ = document
     opened = workspace.open_key(collection, key)
     record = opened.record
     if life <= opened.dead or life > _known_life(opened) + MAX_LIVES_AHEAD:
@@ -149,7 +177,7 @@ def _stub(workspace: Workspace, collection: Collection, key: bytes, life: int, s
         record.state, record.state_hash = layout.STUB, state_hash  # what is here is merged into the body
         record.stamp = max(record.stamp, stamp)
     else:
-        workspace.bear(opened, UNKNOWN_CREATOR)
+        workspace.bear(opened, creator)
         assert opened.record is not None
         record = opened.record
         record.state, record.life, record.state_hash, record.stamp = layout.STUB, life, state_hash, stamp
@@ -187,7 +215,7 @@ def read_bodies(
         state = sealing.unseal(sealed, place, core.lives.key(record.slot))
         row = rows.read(core, records, collection, key)
         assert row is not None
-        plain = msgpack.packb([row.id, record.creator, state])
+        plain = msgpack.packb([row.id, state])
         nonce = os.urandom(24)
         bound = _bound(collection, key, record.life)
         body = space.key_id + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, bound, nonce, space.key)
@@ -226,27 +254,24 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
         plain = crypto_aead_xchacha20poly1305_ietf_decrypt(
             body[32:], _bound(collection, key, life), body[8:32], space_key
         )
-        document_id, creator, state = msgpack.unpackb(plain, max_str_len=512, max_array_len=8)
+        document_id, state = msgpack.unpackb(plain, max_str_len=512, max_array_len=8)[:2]
         ids.check_public_id(document_id)
     except (CryptoError, ValueError, TypeError, msgpack.UnpackException) as error:
         raise Malformed("A body does not open.") from error
-    if space.document_key(collection.kind, document_id) != key or not isinstance(creator, bytes) or len(creator) != 32:
+    if space.document_key(collection.kind, document_id) != key or not isinstance(state, bytes):
         raise Malformed("A body is of another document.")
     walk(state, {}, None, max_bytes=BODY_MAX_BYTES)
     kind = workspace.kind(collection)
     document = Document.load(state, core.client, core.writer, derived=kind.derived)
     if document.content_hash(kind.version) != record.state_hash and not trusted:
         raise NotAllowed("A body is not the one its manifest attests.")
-    births = {slot.writer[: ids.DEVICE_NAME_CHARS] for slot in document.slots() if slot.name == BORN}
-    if not trusted and births - {ids.device_name(creator)}:
-        creator = UNKNOWN_CREATOR  # the content hash does not cover it, and others bore it or did as well
     opened.id = document_id
     _merge_own(workspace, opened, document)
     if max((slot.hlc for slot in document.slots()), default=record.stamp) < record.stamp:
         raise NotAllowed("A body is older than its manifest attests.")
     document = _merge_later(workspace, opened, document)
     workspace.records.delete(layout.wanted(collection.number, record.stamp, key))
-    record.state, record.creator = layout.WHOLE, creator
+    record.state = layout.WHOLE
     number = collection.number
     life_key = core.lives.key(record.slot)
     for letter, value in ((b"S", document.state()), (b"B", document.state())):

@@ -46,7 +46,7 @@ from aico_crdt.feed.header import NO_MARK
 from aico_crdt.store import forget, forks, layout, receipts, refold, rows, statements
 from aico_crdt.store.holds import Holds
 from aico_crdt.store.outcome import Outcome, Seen, lost_of
-from aico_crdt.store.records import Collection, DocumentRecord, unpack
+from aico_crdt.store.records import NO_SIGNATURE, Collection, DocumentRecord, unpack
 from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
 from aico_crdt.store.workspace import OpenDocument, Workspace
 from aico_crdt.trust import Found, Space, decode_statement, family_id, may
@@ -499,6 +499,15 @@ class Intake:
         self._holds.forked(collection, header)
         return True
 
+    def withdraw(self, collection: Collection, incarnation: bytes) -> None:
+        """Take out of force, to be written again, what this device wrote as `incarnation` and nobody else holds."""
+        workspace = self._workspace
+        feed = workspace.feed(collection, workspace.core.identity.device, incarnation)
+        known = receipts.held_elsewhere(workspace.records, workspace.core.identity.device, feed.number)
+        stored = workspace.records.get(layout.entry(feed.number, max(known + 1, feed.floor)))
+        if stored is not None:
+            self._void(collection, decode_header(stored[72:]), own=True)
+
     def _void(self, collection: Collection, header: Header, *, own: bool) -> None:
         """Take the branch that begins at `header`'s place out of force and refold what it touched."""
         workspace = self._workspace
@@ -524,7 +533,8 @@ class Intake:
                 records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
                 records.delete(layout.entry(feed.number, seq))
         receipts.forget_from(records, feed.number, header.seq)
-        feed.seq, feed.hash = header.seq - 1, header.prev
+        last = records.get(layout.entry(feed.number, header.seq - 1))
+        feed.seq, feed.hash, feed.signature = header.seq - 1, header.prev, last[8:72] if last else NO_SIGNATURE
         feed.floor = min(feed.floor, feed.seq + 1)
         workspace.feed_changed(collection, header.device, header.incarnation)
         if not feed.seq:

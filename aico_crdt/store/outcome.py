@@ -8,12 +8,14 @@ from aico_crdt.crdt import Slot
 from aico_crdt.errors import PeerError
 from aico_crdt.feed import Head, Operation
 from aico_crdt.store.records import Collection
+from aico_crdt.store.transaction import Place
 
 
 @dataclass(slots=True)
 class Outcome:
     """What became of a delivery. `ask` names feeds to ask for from a seq; `forks` feeds with two branches; `rewrite`
-    and `repeat` say that this device's own branch lost, and which slots and operations must be written again."""
+    and `repeat` say that this device's own branch lost, and which slots and operations must be written again; `written`
+    where they were."""
 
     applied: int = 0
     held: int = 0
@@ -26,6 +28,7 @@ class Outcome:
     own_feed: bool = False
     rewrite: list[Lost] = field(default_factory=list)
     repeat: list[tuple[Collection, Operation]] = field(default_factory=list)
+    written: list[Place] = field(default_factory=list)
     revoked: bool = False
     heads: dict[bytes, list[Head]] = field(default_factory=dict)
 

@@ -138,6 +138,13 @@ def held(records: Records, device: bytes, feed_number: int) -> tuple[int, int, i
     return seq, gone, heard_ms
 
 
+def held_elsewhere(records: Records, own: bytes, feed_number: int) -> int:
+    """The greatest seq of a feed that any other device said it holds."""
+    place = layout.FEED.pack(feed_number)
+    told = [value for key, value in records.scan(b"P") if key[33:] == place and key[1:33] != own]
+    return max((unpack(_ACK, value, "acknowledgement")[0] for value in told), default=0)
+
+
 def last_heard_ms(records: Records, device: bytes) -> int:
     """When a device last said what it holds, Unix milliseconds; 0 when it never did."""
     told = (unpack(_ACK, value, "acknowledgement") for _, value in records.scan(b"P" + device))

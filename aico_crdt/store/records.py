@@ -116,15 +116,17 @@ class Counters:
 
 
 _COUNTERS: Final = struct.Struct(">10Q")
-_FEED: Final = struct.Struct(">IQQ32sQQQ")
+_FEED: Final = struct.Struct(">IQQ32sQQQ64s")
 _DOCUMENT: Final = struct.Struct(">IQB32s32sQ")
+NO_SIGNATURE: Final = bytes(64)
 
 
 @dataclass(slots=True)
 class FeedRecord:
     """One feed's state here. `floor` is the lowest seq still held (seq + 1 when none is); `arrival` that of its head;
     `endorsed` the greatest seq in the causal past of an entry in force (meaningful for revoked authors); `fork` the
-    seq at which two branches were seen, 0 for none."""
+    seq at which two branches were seen, 0 for none; `signature` the author's of the head, as it came, which in the
+    middle of a run nobody has checked (zeros: not known any more)."""
 
     number: int
     floor: int
@@ -133,9 +135,12 @@ class FeedRecord:
     arrival: int
     endorsed: int
     fork: int
+    signature: bytes
 
     def pack(self) -> bytes:
-        return _FEED.pack(self.number, self.floor, self.seq, self.hash, self.arrival, self.endorsed, self.fork)
+        return _FEED.pack(
+            self.number, self.floor, self.seq, self.hash, self.arrival, self.endorsed, self.fork, self.signature
+        )
 
     @classmethod
     def unpack(cls, value: bytes) -> FeedRecord:

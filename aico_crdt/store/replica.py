@@ -20,7 +20,6 @@ from aico_crdt.store.records import Collection, Counters, FeedRecord, Records, u
 from aico_crdt.store.refold import open_stored_item
 from aico_crdt.store.store import Commit, DocumentStore
 from aico_crdt.store.transaction import STATEMENT, Transaction
-from aico_crdt.store.transaction import Place as OwnPlace
 from aico_crdt.store.workspace import Core, Workspace
 
 _log = logger(__name__)
@@ -299,15 +298,15 @@ class StoreReplica:
             if report.own_feed:
                 workspace.flush()
                 workspace.documents.clear()  # they were opened to be written by the old one
-                store._renew_incarnation(workspace)
+                store._renew_incarnation(workspace, copied=True)
                 _log.warning("another copy of this store is writing; new incarnation")
-            places = rewrite(workspace, store, report)
+            rewrite(workspace, store, report)
             if report.revoked:
                 self._witness(workspace)
             change = workspace.counters.change
-        if report.applied or places or changed:
+        if report.applied or report.written or changed:
             of_family = store.directory.directory.tag in report.heads
-            store.announce(Commit(change, places, report.heads, source, family_changed=of_family))
+            store.announce(Commit(change, report.written, report.heads, source, family_changed=of_family))
         for refusal in report.refusals:
             _log.warning("refused an entry from %s: %s", source.hex(), refusal.code)
         return report
@@ -332,10 +331,12 @@ class StoreReplica:
     def ingest_manifest(self, tag: bytes, raw: bytes, source: bytes) -> IngestReport:
         """Advance to a manifest; what is refused changes nothing and is counted. Durable when it returns."""
         collection = self._collection(tag)
-        undo_ms = self._store.config.undo_window_s * 1000
 
         def take(workspace: Workspace, intake: Intake) -> bool:
-            attested.take_manifest(workspace, collection, raw, undo_ms, self._store._renew_incarnation)
+            manifest = attested.check_manifest(workspace.core, collection, raw)
+            if overtaken := attested.overtaken(workspace, collection, manifest):
+                self._leave_branch(workspace, collection, overtaken, intake)
+            attested.take_manifest(workspace, collection, manifest, self._store.config.undo_window_s * 1000)
             intake.moved(collection)
             return True
 
@@ -345,6 +346,23 @@ class StoreReplica:
             _log.warning("refused a manifest from %s: %s", source.hex(), error.code)
             return IngestReport(rejected=1)
         return IngestReport(applied=1, heads=self.heads(tag))
+
+    def _leave_branch(
+        self, workspace: Workspace, collection: Collection, overtaken: list[tuple[bytes, bool]], intake: Intake
+    ) -> None:
+        """Another copy of this store went on in feeds of this device. What it wrote counts; what was written here since
+        the two parted is written again. Where they parted nobody can tell any more, so that is all that no other device
+        has said to hold; less only where a new incarnation had begun before anything more was written."""
+        store = self._store
+        if any(incarnation == workspace.core.incarnation for incarnation, _ in overtaken):
+            store._renew_incarnation(workspace, copied=True)
+            _log.warning("another copy of this store is writing; new incarnation")
+        for incarnation, parted in overtaken:
+            if parted or store.was_copied(workspace, incarnation):
+                intake.withdraw(collection, incarnation)
+        rewrite(workspace, store, intake.report)
+        workspace.flush()
+        workspace.documents.clear()
 
     def ingest_bodies(self, tag: bytes, bodies: Sequence[tuple[bytes, int, bytes]], source: bytes) -> IngestReport:
         """Make stubs whole; refused bodies wait for another source."""
@@ -398,18 +416,17 @@ class StoreReplica:
         return collection
 
 
-def rewrite(workspace: Workspace, store: DocumentStore, report: Outcome) -> list[OwnPlace]:
-    """Write again, as the new incarnation, what this device's lost branch had said."""
+def rewrite(workspace: Workspace, store: DocumentStore, report: Outcome) -> None:
+    """Write again, as the new incarnation, what this device's lost branch had said, and note where."""
     if not report.rewrite and not report.repeat:
-        return []
-    places: list[OwnPlace] = []
+        return
     transaction = Transaction(workspace, store.config)
     for lost in report.rewrite:
         if _repeat(transaction, lost):
             continue
         # No more room in this transaction, or the document's changes do not fit one entry.
         transaction.finish()
-        places += transaction.places
+        report.written += transaction.places
         transaction = Transaction(workspace, store.config)
         if not _repeat(transaction, lost):
             for slot in lost.said:
@@ -420,7 +437,9 @@ def rewrite(workspace: Workspace, store: DocumentStore, report: Outcome) -> list
     transaction.finish()
     if any(operation.name == STATEMENT for _, operation in report.repeat):
         statements.reload(workspace)
-    return places + transaction.places
+    report.written += transaction.places
+    report.rewrite.clear()
+    report.repeat.clear()
 
 
 def _repeat(transaction: Transaction, lost: Lost) -> bool:

@@ -177,7 +177,7 @@ class DocumentStore(Reader):
             # The place where it was made, which has no lease yet. A copy made before the first opening lies elsewhere.
             fresh = workspace.records.get(layout.meta("fresh"))
             if reason is not None and not (reason == NO_LEASE and fresh == place_id(self.path)):
-                self._renew_incarnation(workspace)
+                self._renew_incarnation(workspace, copied=False)
                 _log.warning("new incarnation: %s", reason.replace(" ", "-"))
             if restored:
                 workspace.records.delete(layout.meta("restored"))
@@ -193,15 +193,23 @@ class DocumentStore(Reader):
 
     _commits = 0
 
-    def _renew_incarnation(self, workspace: Workspace) -> None:
+    def _renew_incarnation(self, workspace: Workspace, *, copied: bool) -> None:
+        """Write on as a new incarnation; `copied`: the old one wrote here while another copy of the store may have."""
+        if copied:
+            workspace.records.put(layout.meta(f"copied {workspace.core.incarnation.hex()}"), b"\1")
         incarnation = workspace.core.random(ids.INCARNATION_BYTES)
         workspace.records.put(layout.meta("incarnation"), incarnation)
         workspace.core.take_incarnation(incarnation)
 
+    @staticmethod
+    def was_copied(workspace: Workspace, incarnation: bytes) -> bool:
+        """Whether this store wrote as `incarnation` while another copy of it may have."""
+        return workspace.records.get(layout.meta(f"copied {incarnation.hex()}")) is not None
+
     def renew_incarnation(self) -> None:
         """Write on as a new incarnation: another copy of this store may be writing as the present one."""
         with self._write() as workspace:
-            self._renew_incarnation(workspace)
+            self._renew_incarnation(workspace, copied=True)
         if self._lease is not None:
             self._lease.renew(machine_id(), self.path, self._core.incarnation, self._commits)
 

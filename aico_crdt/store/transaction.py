@@ -206,7 +206,7 @@ class Transaction:
         if opened.collection.space == LOCAL or core.directory.family.trust_of(device) == "full":
             return False
         if opened.stub:
-            return False  # who bore it shows only when its body is here
+            return opened.record is not None and opened.record.creator == device
         return self._workspace.bore(opened, device) and self._workspace.first(opened, device)
 
     def _forget(self, opened: OpenDocument, document_id: str, now: bool, moved_to: str | None) -> None:

@@ -7,6 +7,7 @@ import msgpack
 from aico_crdt.errors import Damaged, PeerError
 from aico_crdt.feed import (
     Entry,
+    Head,
     Header,
     decode_entry,
     decode_fork,
@@ -15,12 +16,13 @@ from aico_crdt.feed import (
     open_item,
     verify_entry,
     verify_fork,
+    verify_head,
 )
 from aico_crdt.feed.header import GENESIS
 from aico_crdt.feed.item import item_hash
 from aico_crdt.store import forget, layout
 from aico_crdt.store.holds import unseal_hold
-from aico_crdt.store.records import Collection, FeedRecord, unpack
+from aico_crdt.store.records import NO_SIGNATURE, Collection, FeedRecord, unpack
 from aico_crdt.store.refold import open_stored_item
 from aico_crdt.store.verify_report import Scope
 
@@ -68,6 +70,8 @@ def _feeds(scope: Scope) -> dict[int, _Feed]:
                 report.add("feed", feed.where, "A feed's floor is not among its entries.")
             if record.arrival > scope.counters.arrival:
                 report.add("counter", feed.where, "A feed ends beyond the last arrival.")
+            if record.seq and record.floor > record.seq and not _attested(scope, feed):
+                report.add("feed", feed.where, "The signature of a feed's head does not hold.")
             if scope.records.get(layout.feed_name(record.number)) != key[1:]:
                 report.add("feed", feed.where, "A feed and its number do not name each other.")
             found[record.number] = feed
@@ -75,6 +79,18 @@ def _feeds(scope: Scope) -> dict[int, _Feed]:
         if int.from_bytes(key[1:], "big") not in found:
             report.add("feed", key.hex(), "A number names a feed that is not here.")
     return found
+
+
+def _attested(scope: Scope, feed: _Feed) -> bool:
+    """Whether a head without its entry is its author's; zeros stand for a signature that a fork took away."""
+    if feed.collection is None or feed.record.signature == NO_SIGNATURE:
+        return True
+    head = Head(feed.device, feed.incarnation, feed.record.seq, feed.record.hash)
+    try:
+        verify_head(scope.core.directory.family.id, feed.collection.tag, head, feed.record.signature)
+    except PeerError:
+        return False
+    return True
 
 
 def _entries(scope: Scope, feeds: dict[int, _Feed]) -> None:
@@ -114,6 +130,8 @@ def _entries(scope: Scope, feeds: dict[int, _Feed]) -> None:
                 report.add("feed", where, "An entry lies beyond its feed's head.")
             if seq == feed.record.seq and header.hash != feed.record.hash:
                 report.add("feed", where, "The head's hash is not that of its entry.")
+            if seq == feed.record.seq and value[8:72] != feed.record.signature:
+                report.add("feed", where, "The head's signature is not that of its entry.")
             if feed.record.floor <= seq <= feed.record.seq:
                 feed.held += 1
             if scope.refold and not _signed(header, value[8:72]):

@@ -23,7 +23,7 @@ from aico_crdt.store import layout, sealing
 from aico_crdt.store.directory import Directory, index_hash
 from aico_crdt.store.kind import Kind
 from aico_crdt.store.lives import LifeKeys
-from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records, unpack
+from aico_crdt.store.records import NO_SIGNATURE, Collection, Counters, DocumentRecord, FeedRecord, Records, unpack
 from aico_crdt.trust import Identity
 
 BORN: Final = 1
@@ -137,7 +137,7 @@ class Workspace:
                 record = FeedRecord.unpack(stored)
             else:
                 self.counters.feed += 1
-                record = FeedRecord(self.counters.feed, 1, 0, bytes(32), 0, 0, 0)
+                record = FeedRecord(self.counters.feed, 1, 0, bytes(32), 0, 0, 0, NO_SIGNATURE)
                 self.records.put(layout.feed_name(record.number), key[1:])
                 self._dirty_feeds.add(name)
             self._feeds[name] = record
@@ -159,7 +159,7 @@ class Workspace:
         at = self.counters.arrival
         self.records.put(layout.entry(record.number, header.seq), layout.U64.pack(at) + entry.signature + header.raw)
         self.records.put(layout.arrival(collection.number, at), layout.AT.pack(record.number, header.seq))
-        record.seq, record.hash, record.arrival = header.seq, header.hash, at
+        record.seq, record.hash, record.signature, record.arrival = header.seq, header.hash, entry.signature, at
         if record.floor > header.seq:
             record.floor = header.seq
         self.feed_changed(collection, header.device, header.incarnation)
@@ -283,13 +283,15 @@ class Workspace:
 
     def bore(self, opened: OpenDocument, device: bytes) -> bool:
         """Whether `device` bore the living life. Several may have, not knowing of each other: each did whose own birth
-        is in the document, so that the answer does not depend on whose came first.
+        is in the document, so that the answer does not depend on whose came first. Of a stub the manifest named one.
 
         Raises:
-            NotYet: only a stub is here, which does not tell.
+            NotYet: only a stub is here, which does not tell whether others bore it too.
         """
         if opened.stub:
-            raise NotYet("body", "Who bore a document shows only when its body is here.", thing=opened.key)
+            if opened.record is not None and opened.record.creator == device:
+                return True
+            raise NotYet("body", "Who else bore a document shows only when its body is here.", thing=opened.key)
         if not opened.alive:
             return False
         births = [slot for slot in self.load(opened).slots() if slot.name == BORN_SLOT]

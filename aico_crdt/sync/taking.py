@@ -151,10 +151,11 @@ class Taking:
             feed = (head.device, head.incarnation)
             own = ours.get(feed)
             start = own.seq + 1 if own is not None else 1
-            if self._is_fork(tag, head, own):
-                assert own is not None
+            forked = self._is_fork(tag, head, own)
+            if forked and own is not None:
                 start = max(own.floor, head.floor)
             if start > head.seq:
+                manifest |= forked  # the peer has no entry of its branch any more
                 continue
             if start < head.floor:
                 manifest = True

@@ -20,6 +20,7 @@ from aico_crdt.feed import (
     Erase,
     Erased,
     Head,
+    Header,
     Operation,
     check_items,
     decode_entry,
@@ -27,6 +28,7 @@ from aico_crdt.feed import (
     item_mark,
     open_item,
     verify_entry,
+    verify_head,
     verify_run,
     write_entry,
 )
@@ -96,7 +98,8 @@ def golden_bytes() -> bytes:
         + short(mark)
     )
     header_hash = blake2b(raw, digest_size=32, person=b"aico.header.1").digest()
-    signature = key.sign(b"aico-crdt entry 1\0" + header_hash).signature
+    place = b"\x11" * 16 + b"\x22" * 16 + b"\x33" * 8 + (2).to_bytes(8, "big")
+    signature = key.sign(b"aico-crdt entry 1\0" + place + header_hash).signature
     return b"\x93" + b"\xc5" + len(raw).to_bytes(2, "big") + raw + short(signature) + b"\x91" + short(item)
 
 
@@ -123,14 +126,36 @@ def test_what_is_encoded_is_decoded_and_opens(anna: Any, key: bytes) -> None:
         assert opened == list(payloads)
 
 
-def test_the_signature_is_by_the_device_over_the_header_hash(anna: Any) -> None:
+def drawn(header: Header) -> bytes:
+    """What a signature covers, from the drawing."""
+    place = header.family + header.tag + header.incarnation + header.seq.to_bytes(8, "big")
+    return b"aico-crdt entry 1\0" + place + header.hash
+
+
+def test_the_signature_is_by_the_device_over_place_and_header_hash(anna: Any) -> None:
     entry = anna.write(b"x")
-    anna.signing_key.verify_key.verify(b"aico-crdt entry 1\0" + entry.header.hash, entry.signature)
+    anna.signing_key.verify_key.verify(drawn(entry.header), entry.signature)
+
+
+def test_a_head_is_proven_by_its_signature_alone(anna: Any) -> None:
+    entry = anna.write(b"x")
+    header, head = entry.header, entry.header.head
+    verify_head(header.family, header.tag, head, entry.signature)
+    for family, tag, other in (
+        (b"f" * 16, header.tag, head),
+        (header.family, b"t" * 16, head),
+        (header.family, header.tag, head._replace(seq=2)),
+        (header.family, header.tag, head._replace(incarnation=b"J" * 8)),
+        (header.family, header.tag, head._replace(hash=b"h" * 32)),
+        (header.family, header.tag, head._replace(device=bytes(32))),
+    ):
+        with pytest.raises(BadSignature):
+            verify_head(family, tag, other, entry.signature)
 
 
 def test_a_signature_by_another_device_is_refused(anna: Any, ben: Any) -> None:
     entry = anna.write(b"x")
-    other = dataclasses.replace(entry, signature=ben.sign(b"aico-crdt entry 1\0" + entry.header.hash))
+    other = dataclasses.replace(entry, signature=ben.sign(drawn(entry.header)))
     with pytest.raises(BadSignature):
         verify_entry(other)
 
@@ -283,7 +308,8 @@ def test_fault_46_fields_of_a_later_minor_format_survive_and_verify(anna: Any, k
     item_hash = blake2b(item, digest_size=32, person=b"aico.item.1").digest()
     raw = msgpack.packb([prefix, [[item_hash, len(item), bytes(16)]], b"later too"])
     digest = blake2b(raw, digest_size=32, person=b"aico.header.1").digest()
-    wire = msgpack.packb([raw, anna.sign(b"aico-crdt entry 1\0" + digest), [item]])
+    place = b"F" * 16 + b"T" * 16 + b"I" * 8 + (1).to_bytes(8, "big")
+    wire = msgpack.packb([raw, anna.sign(b"aico-crdt entry 1\0" + place + digest), [item]])
     entry = decode_entry(wire)
     verify_entry(entry)
     verify_run([entry], GENESIS)

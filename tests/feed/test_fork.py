@@ -70,7 +70,9 @@ def test_what_is_no_fork_cannot_be_proven(branches: Any, author: Any) -> None:
 def test_a_forged_proof_is_refused(branches: Any, author: Any) -> None:
     (first, one, later), (_, two, _) = branches
     proof = prove_fork(one, two)
-    forged = dataclasses.replace(proof.b, signature=author(2).sign(b"aico-crdt entry 1\0" + proof.b.header.hash))
+    place = b"F" * 16 + b"T" * 16 + proof.b.header.incarnation + proof.b.header.seq.to_bytes(8, "big")
+    signature = author(2).sign(b"aico-crdt entry 1\0" + place + proof.b.header.hash)
+    forged = dataclasses.replace(proof.b, signature=signature)
     with pytest.raises(BadSignature):
         verify_fork(ForkProof(proof.a, forged))
     with pytest.raises(BadSignature):

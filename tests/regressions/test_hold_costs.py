@@ -122,18 +122,21 @@ def test_a_forget_of_a_later_life_waits_for_it(family: Any) -> None:
 
 
 def test_what_waits_for_a_body_goes_on_when_it_comes(family: Any, clock: Any) -> None:
-    a, b, c = family(3, trusts=["limited", "full"])
-    b.create("memory", {"content": "x"}, id="m", space="family")
-    exchange(a, b)
+    """Of a document that two bore, the manifest names one; whether the other did too shows in its body."""
+    a, b, c, d = family(4, trusts=["limited", "full", "limited"])
+    for store in (b, d):
+        store.create("fact", {"content": "x"}, id="m", space="family")
+    for store in (b, d, b):
+        exchange(a, store)
     clock.ms += 100 * DAY_MS
     prune(a)
     send(a, c, bodies=False)
-    assert c.get("memory", "m").stub
-    b.forget("memory", "m", now=True)
-    b.create("memory", {"content": "after"}, id="n", space="family")
-    send(b, c)
-    assert c.read("memory", "n") is None
+    assert c.get("fact", "m").stub
+    d.forget("fact", "m", now=True)
+    d.create("fact", {"content": "after"}, id="n", space="family")
+    send(d, c)
+    assert c.read("fact", "n") is None
     send(a, c)
-    assert c.read("memory", "m") is None
-    assert c.read("memory", "n") is not None
+    assert c.read("fact", "m") is None
+    assert c.read("fact", "n") is not None
     assert count(c, b"H") == 0

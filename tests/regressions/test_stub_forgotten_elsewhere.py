@@ -10,9 +10,6 @@ from aico_crdt.store.prune import DAY_MS, prune
 from tests.store.conftest import exchange, send
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a limited device's forget waits for a body that nobody has any more, and all behind it"
-)
 def test_a_limited_device_forgets_what_is_a_stub_elsewhere(family: Any, clock: Any) -> None:
     a, b, c = family(3, trusts=["limited", "full"])
     b.create("memory", {"content": "x"}, id="m", space="family")

@@ -272,6 +272,11 @@ def _head_hash(records: Records) -> None:
     records.put(key, value[:20] + bytes(32) + value[52:])
 
 
+def _head_signature(records: Records) -> None:
+    key, value = first(records, b"F")
+    records.put(key, value[:-64] + b"s" * 64)
+
+
 def _no_signature(records: Records) -> None:
     for key, value in list(records.scan(b"E")):
         records.put(key, value[:8] + bytes(64) + value[72:])
@@ -321,6 +326,7 @@ def _owe_a_living_key(records: Records) -> None:
         pytest.param(_revive, "document", id="a hidden life made visible"),
         pytest.param(_extra_index, "index", id="an index entry too many"),
         pytest.param(_head_hash, "feed", id="another head"),
+        pytest.param(_head_signature, "feed", id="another signature of a head"),
         pytest.param(_no_signature, "feed", id="signatures gone"),
         pytest.param(_arrival_of_another, "entry", id="arrivals swapped"),
         pytest.param(_grave_of_another, "item", id="a grave of another document"),

@@ -65,6 +65,7 @@ class Feed:
     floor: int = 1
     seq: int = 0
     hash: bytes = GENESIS
+    signature: bytes = bytes(64)
     entries: dict[int, Entry] = field(default_factory=dict)
 
 
@@ -199,8 +200,8 @@ class MemoryReplica:
             tag=name,
             device=self.device,
             hlc=self.hlc,
-            heads=collection.heads().values(),
-            documents=[(key, 0, key + key, collection.stamps[key]) for key in collection.bodies],
+            heads=[(*name, feed.seq, feed.hash, feed.signature) for name, feed in collection.feeds.items() if feed.seq],
+            documents=[(key, 0, key + key, collection.stamps[key], bytes(32)) for key in collection.bodies],
             tombstones=(),
             sign=lambda message: self.key.sign(message).signature,
         )
@@ -316,7 +317,8 @@ class MemoryReplica:
 
     def _void(self, collection: Collection, feed: Feed, seq: int) -> None:
         lost = [feed.entries.pop(number) for number in range(seq, feed.seq + 1)]
-        feed.hash = lost[0].header.prev
+        before = feed.entries.get(seq - 1)
+        feed.hash, feed.signature = lost[0].header.prev, before.signature if before else bytes(64)
         feed.seq = seq - 1
         for entry in lost:
             collection.arrived.remove(entry)
@@ -326,7 +328,7 @@ class MemoryReplica:
         header = entry.header
         feed = collection.feeds.setdefault(header.feed[1:], Feed())
         assert (header.seq, header.prev) == (feed.seq + 1, feed.hash), "causality is broken"
-        feed.seq, feed.hash = header.seq, header.hash
+        feed.seq, feed.hash, feed.signature = header.seq, header.hash, entry.signature
         feed.entries[header.seq] = entry
         collection.arrived.append(entry)
         collection.bodies[document_of(entry)] = entry.items[0]
@@ -345,7 +347,7 @@ class MemoryReplica:
             feed = collection.feeds.setdefault(head[:2], Feed())
             if head.seq > feed.seq:
                 feed.entries.clear()
-                feed.floor, feed.seq, feed.hash = head.seq + 1, head.seq, head.hash
+                feed.floor, feed.seq, feed.hash, feed.signature = head.seq + 1, head.seq, head.hash, head.signature
         collection.arrived = [
             entry
             for entry in collection.arrived

@@ -76,6 +76,15 @@ def test_a_fork_is_asked_for_once_from_the_floor_both_hold() -> None:
     assert len(end.told("fork")) == 1
 
 
+def test_of_a_branch_that_the_peer_has_pruned_a_manifest_is_asked_for() -> None:
+    own = MemoryReplica(1, (T0, T1))
+    other = MemoryReplica(2, (T0, T1))
+    own.ingest(T0, runs_of([other.write(T0, b"x") for _ in range(3)]))
+    end, _ = listening(own)
+    end.hear(Heads(T0, (FeedHead(other.device, other.incarnation, 4, 3, b"?" * 32),)))
+    assert end.all_said(Want) == [Want(T0, (), manifest=True)]
+
+
 def test_a_clone_and_its_original_end_with_one_branch() -> None:
     a, b = MemoryReplica(1, (T0,)), MemoryReplica(2, (T0,))
     for _ in range(3):
