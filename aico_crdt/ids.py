@@ -31,6 +31,7 @@ DEVICE_NAME_CHARS: Final = 12
 WRITER_CHARS: Final = 20
 MAX_ID_CHARS: Final = 128
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 
 
 def client_id(device: bytes, incarnation: bytes) -> int:
@@ -96,4 +97,4 @@ def check_public_id(public_id: str) -> str:
 
 
 def _crockford(value: int) -> str:
-    return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

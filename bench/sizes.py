@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aico_crdt.companion import Store
-from aico_crdt.store import StoreReplica, Transaction, layout, sealing
+from aico_crdt.store import StoreReplica, Transaction, layout, states
 from aico_crdt.store.prune import compact
 from aico_crdt.store.records import DocumentRecord
 from aico_crdt.sync.effect import Acknowledge, Ingest, IngestBodies, IngestManifest
@@ -111,11 +111,9 @@ def _state_bytes(store: Store, kind: str, name: str) -> int:
         found = store.locate(records, kind, name)
         assert found is not None
         collection, key = found
-        place = layout.document(b"S", collection.number, key)
-        record, sealed = records.get(layout.document(b"D", collection.number, key)), records.get(place)
+        record = records.get(layout.document(b"D", collection.number, key))
         assert record is not None
-        assert sealed is not None
-        return len(sealing.unseal(sealed, place, core.lives.key(DocumentRecord.unpack(record).slot)))
+        return len(states.read(core, records, collection, key, DocumentRecord.unpack(record)))
 
 
 def store_bytes(bench: Bench) -> Result:

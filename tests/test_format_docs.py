@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "aico_crdt"
 TEXT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
-DRAWN_ELSEWHERE = ("mesh/", "store/pages.py", "cli/")
-"""Frames are drawn in docs/protocol.md; pages are LMDB's own format; commands only read."""
+DRAWN_ELSEWHERE = ("mesh/", "store/pages.py", "cli/", "crdt/birth.py")
+"""Frames are drawn in docs/protocol.md; pages are LMDB's own format, numbers in updates lib0's; commands only read."""
 
 
 def section(title: str) -> str:

@@ -24,7 +24,7 @@ LAYERS: Final = (
     ("trust", "feed"),
     ("crdt",),
     ("config", "versions", "logs", "home"),
-    ("ids", "clock"),
+    ("ids", "clock", "aead"),
     ("errors",),
 )
 """From top to bottom. What stands on one line does not know each other."""
@@ -35,7 +35,7 @@ DATA: Final = {"samples": ("cli", "companion")}
 PURE: Final = ("crdt", "feed", "trust", "sync")
 """Take time, randomness and I/O as arguments; import only each other (downward) and the ground."""
 
-GROUND: Final = ("config", "versions", "logs", "ids", "clock", "errors")
+GROUND: Final = ("config", "versions", "logs", "ids", "clock", "aead", "errors")
 
 IO_MODULES: Final = {
     "trust/lease.py": "keeps the counter outside the store that tells a copied store from the original",

@@ -18,11 +18,11 @@ from aico_crdt.cli.relatives import Device, devices
 from aico_crdt.crdt import Document, Slot, foreign
 from aico_crdt.errors import AicoError, Damaged, NotFound, PeerError
 from aico_crdt.feed import Entry, Header, Operation, decode_header, open_item, verify_entry
-from aico_crdt.store import DocumentStore, Receipt, Row, layout, refold, rows, sealing
+from aico_crdt.store import DocumentStore, Receipt, Row, layout, refold, rows, states
+from aico_crdt.store.core import Core
 from aico_crdt.store.receipts import held
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
 from aico_crdt.store.replica import read_wire_entry
-from aico_crdt.store.workspace import Core
 from aico_crdt.trust import Admit, Found, Revoke, decode_statement
 
 STATES: Final = {layout.WHOLE: "whole", layout.STUB: "stub", layout.HIDDEN: "forgotten"}
@@ -467,11 +467,7 @@ def anatomy(store: DocumentStore, named: naming.Named) -> Anatomy:
                 verdicts[header.hash] = verify(core, records, feed, header.seq)
         others = [d for d in core.directory.readers(collection) if d != store.device]
         wrote = []
-        state = sealing.unseal(
-            records.get(layout.document(b"S", collection.number, key)) or b"",
-            layout.document(b"S", collection.number, key),
-            core.lives.key(record.slot),
-        )
+        state = states.read(core, records, collection, key, record)
         document = Document.load(state, core.client, core.writer)
         for slot in document.slots():
             found = origin.get((slot.name, slot.writer, slot.hlc))

@@ -11,9 +11,9 @@ from typing import Any
 
 from aico_crdt.cli import naming
 from aico_crdt.store import DocumentStore, layout, rows
+from aico_crdt.store.core import Core
 from aico_crdt.store.receipts import held, last_heard_ms
 from aico_crdt.store.records import Collection, FeedRecord, Records
-from aico_crdt.store.workspace import Core
 from aico_crdt.trust import Member
 
 

@@ -7,10 +7,10 @@ begun it is done. The store itself may be used by threads at the same time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -26,11 +26,11 @@ MAX_WAITING: Final = 16_384
 """Writers that may wait; a further one waits for room."""
 
 T = TypeVar("T")
-_Job = tuple[Callable[[Transaction], Any], "Future[Any]"]
+_Job = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
 
 
 class _Writer:
-    """One thread that takes whatever waits and commits it together."""
+    """One thread that takes whatever waits and commits it together. Serves one event loop, told once a commit."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -38,8 +38,9 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="aico-crdt-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Callable[[Transaction], T]) -> Future[T]:
-        future: Future[T] = Future()
+    def submit(self, job: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Called in the event loop, where the future is resolved once the job's commit is on disk."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((job, future))
         return future
 
@@ -55,30 +56,44 @@ class _Writer:
             while True:
                 if first is None:
                     ending = True
-                elif first[1].set_running_or_notify_cancel():
+                elif not first[1].cancelled():
                     group.append(first)
                 if len(group) == MAX_GROUP or self._jobs.empty():
                     break
                 first = self._jobs.get()
             if group:
-                self._commit(group)
+                _deliver(group, self._commit(group))
+        late = []
         while not self._jobs.empty():
             job = self._jobs.get()
-            if job is not None and job[1].set_running_or_notify_cancel():
-                job[1].set_exception(Closed("The store was closed before this write began."))
+            if job is not None:
+                late.append(job)
+        if late:
+            _deliver(late, [Closed("The store was closed before this write began.")] * len(late))
 
-    def _commit(self, group: list[_Job]) -> None:
+    def _commit(self, group: list[_Job]) -> list[Any]:
         try:
-            results = self._store.group([job for job, _ in group])
+            return self._store.group([job for job, _ in group])
         except BaseException as error:  # noqa: BLE001  # every waiting writer must hear of it
-            for _, future in group:
-                future.set_exception(error)
-            return
-        for (_, future), result in zip(group, results, strict=True):
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            return [error] * len(group)
+
+
+def _deliver(group: list[_Job], results: list[Any]) -> None:
+    """Hand the results to those who wait in the event loop; it may have ended meanwhile, and then nobody waits."""
+    loop = group[0][1].get_loop()
+    with contextlib.suppress(RuntimeError):
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, group, results)
+
+
+def _resolve(group: list[_Job], results: list[Any]) -> None:
+    for (_, future), result in zip(group, results, strict=True):
+        if future.done():
+            continue  # cancelled while its commit was under way: it is done all the same
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 class AsyncStore:
@@ -103,7 +118,7 @@ class AsyncStore:
         async with self._room:
             if self._closed:  # perhaps while this waited for room: the writer takes nothing more
                 raise Closed("The store is closed.")
-            return await asyncio.wrap_future(self._writer.submit(job))
+            return await self._writer.submit(job)
 
     async def read(self, kind: str, document_id: str) -> Row | None:
         """The row of one document, None when there is none."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from dataclasses import field as _default
 from typing import Any, Final
 
-from aico_crdt.crdt import Field, Fold, Slot, record, register, union
+from aico_crdt.crdt import BORN, Field, Fold, Slot, record, register, union
 from aico_crdt.store import Folded, IndexKey, Version
 
 
@@ -47,6 +47,8 @@ class RecordKind:
     by: Mapping[str, str] = _default(default_factory=dict)
 
     def fold(self, document: str, slots: Sequence[Slot], text: str) -> Folded:
+        if len(slots) == 1 and slots[0].name == BORN and not text:
+            return Folded(_as_born(slots[0]), {})
         folds: dict[str, Fold] = {"tags": union, "updated_at": latest, "device_id": latest}
         found = record(slots, folds, register())
         conflicts = {
@@ -70,11 +72,23 @@ class RecordKind:
     def index(self, fields: Mapping[str, Any]) -> Iterator[IndexKey]:
         order = self.order(fields)
         yield IndexKey("time", "", order)
+        yield from self.under(fields, order)
+
+    def under(self, fields: Mapping[str, Any], order: int) -> Iterator[IndexKey]:
+        """The index keys by the values of fields."""
         for name, source in self.by.items():
             value = fields.get(source)
             for one in value if isinstance(value, list) else (value,):
                 if isinstance(one, str) and one:
                     yield IndexKey(name, one, order)
+
+
+def _as_born(birth: Slot) -> dict[str, Any]:
+    """What the folds make of a record that was born and not changed since, which most are."""
+    fields = {name: value for name, value in birth.value.items() if value is not None or name == "tags"}
+    if "tags" in fields:
+        fields["tags"] = union("tags", (), (birth,)).value
+    return fields
 
 
 @dataclass(frozen=True)
@@ -85,9 +99,7 @@ class ConversationKind(RecordKind):
         message = "role" in fields
         order = self.order(fields)
         yield IndexKey("message" if message else "head", "", order)
-        for key in super().index(fields):
-            if key.name != "time":
-                yield key
+        yield from self.under(fields, order)
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,15 @@ A Document serves one thread at a time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any, Final
 
-from pycrdt._pycrdt import Doc, Map, Subscription, Text, Transaction, merge_updates
+from pycrdt._pycrdt import Doc, Map, Subscription, Text, Transaction
+from pycrdt._pycrdt import merge_updates as _merge_updates
 
 from aico_crdt import clock
 from aico_crdt.crdt import value as values
@@ -260,7 +261,7 @@ class Document:
         updates = self._yrs.take()
         if not updates:
             return None
-        return updates[0] if len(updates) == 1 else merge_updates(tuple(updates))
+        return merge_updates(updates)
 
     # Merging
 
@@ -333,9 +334,7 @@ class Document:
         Args:
             fold_version: of the kind's fold, so that replicas that fold differently differ here.
         """
-        slots = [[s.name, s.writer, clock.to_text(s.hlc), s.value, s.seen] for s in self.slots()]
-        content = values.pack([fold_version, slots, self.text()])
-        return blake2b(content, digest_size=32, person=b"aico.content.1").digest()
+        return content_hash(self.slots(), self.text(), fold_version)
 
     # Inside
 
@@ -429,6 +428,18 @@ class _Yrs:
     def poison(self) -> None:
         self._poisoned = True
         self._txn = None
+
+
+def merge_updates(updates: Sequence[bytes]) -> bytes:
+    """One update that says what `updates`, of one writer and in order, say together."""
+    return updates[0] if len(updates) == 1 else _merge_updates(tuple(updates))
+
+
+def content_hash(slots: Iterable[Slot], text: str, fold_version: int) -> bytes:
+    """:meth:`Document.content_hash` of a document with these slots, by name and writer, and this text."""
+    said = [[s.name, s.writer, clock.to_text(s.hlc), s.value, s.seen] for s in slots]
+    content = values.pack([fold_version, said, text])
+    return blake2b(content, digest_size=32, person=b"aico.content.1").digest()
 
 
 def check_field(field: str) -> str:

@@ -116,9 +116,14 @@ def _plain_dict(value: dict[Any, Any], depth: int) -> tuple[dict[str, Any], int]
     if any(type(key) is not str for key in value):
         raise InvalidValue("The keys of a dict are text.")
     for key in sorted(value):
-        converted, added = _plain(value[key], depth)
-        result[key] = converted
-        size += added + 1 + text_bytes(key)
+        one = value[key]
+        if type(one) is str and one.isascii():
+            result[key] = one
+            size += 1 + len(one)
+        else:
+            result[key], added = _plain(one, depth)
+            size += added
+        size += 1 + (len(key) if key.isascii() else text_bytes(key))
         if size > MAX_BYTES:
             raise _too_large()
     return result, size

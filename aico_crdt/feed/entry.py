@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
+from aico_crdt.aead import NONCE_BYTES
 from aico_crdt.errors import BadSignature, BrokenChain, InvalidValue, Malformed, TooLarge
 from aico_crdt.feed.header import (
     ENTRY_MAX_BYTES,
@@ -41,7 +42,7 @@ from aico_crdt.feed.header import (
     encode_header,
     encode_prefix,
 )
-from aico_crdt.feed.item import NONCE_BYTES, Operation, item_hash, open_item, seal
+from aico_crdt.feed.item import Operation, item_hash, open_item, seal
 from aico_crdt.feed.packing import pack, unpack
 from aico_crdt.ids import DOCUMENT_KEY_BYTES
 

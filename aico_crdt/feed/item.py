@@ -12,18 +12,14 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import zstandard
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt,
-    crypto_aead_xchacha20poly1305_ietf_encrypt,
-)
-from nacl.exceptions import CryptoError
 
+from aico_crdt import aead
+from aico_crdt.aead import NONCE_BYTES
 from aico_crdt.errors import InvalidValue, Malformed, TooLarge
 from aico_crdt.feed.header import ITEM_MAX_BYTES, MARK_BYTES, MAX_LIFE, Header
 from aico_crdt.feed.packing import pack, unpack
 from aico_crdt.ids import HASH_BYTES, MAX_ID_CHARS
 
-NONCE_BYTES: Final = 24
 OVERHEAD_BYTES: Final = NONCE_BYTES + 1 + 16
 """Nonce, the byte that tells raw from zstd, and the Poly1305 tag."""
 OPERATION_MAX_BYTES: Final = ITEM_MAX_BYTES - OVERHEAD_BYTES
@@ -38,6 +34,8 @@ _LEVEL: Final = 3
 _DEPTH: Final = 16
 _FIELDS: Final = 4
 _RAW, _ZSTD = b"\0", b"\1"
+_idle: Final[list[zstandard.ZstdCompressor]] = []
+_MAX_IDLE: Final = 8
 
 
 class Operation(NamedTuple):
@@ -86,7 +84,7 @@ def seal(operation: Operation, *, prefix: bytes, index: int, key: bytes, nonce: 
             "Split the value over several documents.",
         )
     bound = _bound(prefix, index)
-    return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(_compress(packed), bound, nonce, key)
+    return nonce + aead.seal(_compress(packed), bound, nonce, key)
 
 
 def open_item(header: Header, index: int, sealed: bytes, key: bytes) -> Operation:
@@ -99,12 +97,9 @@ def open_item(header: Header, index: int, sealed: bytes, key: bytes) -> Operatio
     """
     if len(sealed) <= OVERHEAD_BYTES:
         raise Malformed("An item is too short to hold an operation.")
-    try:
-        plain = crypto_aead_xchacha20poly1305_ietf_decrypt(
-            sealed[NONCE_BYTES:], _bound(header.prefix, index), sealed[:NONCE_BYTES], key
-        )
-    except CryptoError:
-        raise Malformed("An item is not sealed under the key its header names.") from None
+    plain = aead.unseal(sealed[NONCE_BYTES:], _bound(header.prefix, index), sealed[:NONCE_BYTES], key)
+    if plain is None:
+        raise Malformed("An item is not sealed under the key its header names.")
     fields = unpack(_decompress(plain), max_bytes=OPERATION_MAX_BYTES, max_depth=_DEPTH, what="An operation")
     return _operation(fields, Malformed)
 
@@ -138,8 +133,11 @@ def _bound(prefix: bytes, index: int) -> bytes:
 
 def _compress(packed: bytes) -> bytes:
     if len(packed) >= COMPRESS_FROM_BYTES:
-        # A compressor is not thread-safe, and a new one costs 2 µs.
-        frame = zstandard.ZstdCompressor(level=_LEVEL).compress(packed)
+        # A compressor is not thread-safe, and a new one costs as much as its work: whoever needs one borrows it.
+        compressor = _idle.pop() if _idle else zstandard.ZstdCompressor(level=_LEVEL)
+        frame = compressor.compress(packed)
+        if len(_idle) < _MAX_IDLE:
+            _idle.append(compressor)
         if len(frame) * COMPRESS_SAVES <= len(packed) * (COMPRESS_SAVES - 1):
             return _ZSTD + frame
     return _RAW + packed

@@ -10,6 +10,7 @@ Extension types (timestamps among them) and map keys other than text and bytes a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import msgpack
@@ -19,6 +20,11 @@ from aico_crdt.errors import Malformed, TooLarge
 MAX_ELEMENTS: Final = 65_536
 """Elements in one message unless the caller says otherwise. An empty list is one byte on the wire and 64 in
 memory."""
+
+_SHORT: Final = 4096
+_WIDE: Final = 64
+"""Messages this short, with lists this narrow, are decoded without the walk: what the decoder makes room for is
+bounded by the two, half a megabyte in the worst nesting."""
 
 _SCALAR, _SIZED, _LIST, _MAP, _REFUSED = range(5)
 
@@ -79,11 +85,47 @@ def unpack(
     """
     if len(raw) > max_bytes:
         raise TooLarge(f"{what} is {len(raw)} bytes long; at most {max_bytes} are accepted.")
+    if len(raw) <= _SHORT and len(raw) <= max_elements:
+        try:
+            value = _unpack_short(raw)
+        except (ValueError, TypeError):
+            pass  # wide, broken or refused: the walk tells which
+        else:
+            if _shallow(value, max_depth):
+                return value
     _walk(raw, max_depth, max_elements, what)
     try:
         return msgpack.unpackb(raw, raw=False, use_list=True, strict_map_key=True)
     except (ValueError, TypeError) as error:  # after the walk: bad UTF-8, or a map key that is a list
         raise Malformed(f"{what} does not decode ({type(error).__name__}).") from None
+
+
+def _no_extension(code: int, data: bytes) -> Any:
+    raise ValueError("extension")
+
+
+_unpack_short: Final = partial(
+    msgpack.unpackb,
+    raw=False,
+    use_list=True,
+    strict_map_key=True,
+    ext_hook=_no_extension,
+    max_array_len=_WIDE,
+    max_map_len=_WIDE,
+    max_ext_len=0,
+)
+
+
+def _shallow(value: Any, depth: int) -> bool:
+    """Whether lists and maps are nested at most `depth` deep."""
+    kind = type(value)
+    if kind is list:
+        inner = [one for one in value if type(one) is list or type(one) is dict]
+    elif kind is dict:
+        inner = [one for one in value.values() if type(one) is list or type(one) is dict]
+    else:
+        return True
+    return depth > 0 and all(_shallow(one, depth - 1) for one in inner)
 
 
 def _walk(raw: bytes, max_depth: int, max_elements: int, what: str) -> None:

@@ -12,13 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgpack
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt,
-    crypto_aead_xchacha20poly1305_ietf_encrypt,
-)
-from nacl.exceptions import CryptoError
 
-from aico_crdt import ids
+from aico_crdt import aead, ids
 from aico_crdt.crdt import Document, foreign, walk
 from aico_crdt.errors import Forbidden, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
 from aico_crdt.feed.entry import verify_head
@@ -31,9 +26,10 @@ from aico_crdt.feed.manifest import (
     verify_manifest,
     write_manifest,
 )
-from aico_crdt.store import forget, layout, refold, rows, sealing
+from aico_crdt.store import forget, layout, refold, rows, sealing, states
+from aico_crdt.store.core import Core
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records
-from aico_crdt.store.workspace import FETCHED, Core, OpenDocument, Workspace
+from aico_crdt.store.workspace import FETCHED, OpenDocument, Workspace
 from aico_crdt.trust import may
 
 BODY_MAX_BYTES: Final = 8 << 20
@@ -208,17 +204,15 @@ def read_bodies(
         if stored is None:
             continue
         record = DocumentRecord.unpack(stored)
-        place = layout.document(b"S", collection.number, key)
-        sealed = records.get(place)
-        if record.state != layout.WHOLE or sealed is None:
+        if record.state != layout.WHOLE:
             continue
-        state = sealing.unseal(sealed, place, core.lives.key(record.slot))
+        state = states.read(core, records, collection, key, record)
         row = rows.read(core, records, collection, key)
         assert row is not None
         plain = msgpack.packb([row.id, state])
         nonce = os.urandom(24)
         bound = _bound(collection, key, record.life)
-        body = space.key_id + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, bound, nonce, space.key)
+        body = space.key_id + nonce + aead.seal(plain, bound, nonce, space.key)
         room -= len(body)
         if room < 0 and found:
             break
@@ -250,13 +244,13 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     space_key = space.keys.get(body[:8])
     if space_key is None:
         raise NotYet("key", "The key a body is sealed under is not here yet.")
+    plain = aead.unseal(body[32:], _bound(collection, key, life), body[8:32], space_key) if len(body) > 32 else None
+    if plain is None:
+        raise Malformed("A body does not open.")
     try:
-        plain = crypto_aead_xchacha20poly1305_ietf_decrypt(
-            body[32:], _bound(collection, key, life), body[8:32], space_key
-        )
         document_id, state = msgpack.unpackb(plain, max_str_len=512, max_array_len=8)[:2]
         ids.check_public_id(document_id)
-    except (CryptoError, ValueError, TypeError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise Malformed("A body does not open.") from error
     if space.document_key(collection.kind, document_id) != key or not isinstance(state, bytes):
         raise Malformed("A body is of another document.")
@@ -288,10 +282,8 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
 def _merge_own(workspace: Workspace, opened: OpenDocument, document: Document) -> None:
     """What this store already had of a document that fell behind is merged into the body."""
     assert opened.record is not None
-    place = layout.document(b"S", opened.collection.number, opened.key)
-    sealed = workspace.records.get(place)
-    if sealed is not None:
-        own = sealing.unseal(sealed, place, workspace.core.lives.key(opened.record.slot))
+    own = states.find(workspace.core, workspace.records, opened.collection, opened.key, opened.record)
+    if own is not None:
         known = document.state_vector()
         document.apply(own, walk(own, {}, None, max_bytes=BODY_MAX_BYTES).after(known))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -110,6 +111,7 @@ def load_spaces(records: Records, storage_key: bytes) -> list[Space]:
     ]
 
 
+@lru_cache(maxsize=4096)
 def index_hash(secret: bytes, name: str, value: str) -> bytes:
     """8 bytes that stand for (index, value) in clear keys."""
     return blake2b(name.encode() + b"\0" + value.encode(), digest_size=8, key=secret, person=b"aico.index.1").digest()

@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 from aico_crdt.errors import Damaged
 from aico_crdt.feed import Erase, Header, decode_header
 from aico_crdt.store import layout, rows, sealing
+from aico_crdt.store.core import Core
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
-from aico_crdt.store.workspace import FORGOTTEN, Core, OpenDocument, Workspace
+from aico_crdt.store.workspace import FORGOTTEN, OpenDocument, Workspace
 
 OWED: Final = struct.Struct(">QIQ")
 """Value of a `U` record: life slot, feed and seq of the forget that is owed."""
@@ -128,9 +129,7 @@ def due(records: Records, now_ms: int, window_ms: int) -> list[Owed]:
     return found
 
 
-def settle_erasures(
-    workspace: Workspace, owed: list[Owed], numbers: dict[int, Collection]
-) -> None:
+def settle_erasures(workspace: Workspace, owed: list[Owed], numbers: dict[int, Collection]) -> None:
     """The second transaction: keys are gone, drop the rest and the notes."""
     for note, number, key, life, _ in owed:
         stored = workspace.records.get(layout.document(b"D", number, key))

@@ -295,7 +295,8 @@ class Intake:
             assert opened.record is not None
             sealed = entry.items[index]
             assert isinstance(sealed, bytes)
-            workspace.keep_item(feed.number, feed.seq, index, opened.record.slot, sealed)
+            slot = opened.record.slot
+            workspace.keep_item(feed.number, feed.seq, index, slot, sealed, workspace.life_key(opened))
             opened.operations.append((feed.number, feed.seq, index, at))
         for index in plain:
             sealed = entry.items[index]

@@ -15,7 +15,7 @@ prefix  key after it                         value
 ``I``   `@` seq u64 index u16                life slot u64, item sealed again; or GRAVE, document key, life
 ``A``   `#` arrival u64                      `@` seq u64
 ``D``   `#` document key 16                  life, slot, flags, creator, state hash, stamp
-``S``   `#` document key 16                  state of the living life, sealed under its key
+``S``   `#` document key 16                  state of the living life, sealed under its key; none if the row says it all
 ``R``   `#` document key 16                  row, sealed under the life's key
 ``B``   `#` document key 16                  base: the state everything pruned was folded into, sealed
 ``O``   `#` document key 16 arrival u64 i16  `@` seq u64 index u16: items of the living life since its base

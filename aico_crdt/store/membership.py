@@ -21,6 +21,7 @@ from aico_crdt.errors import InvalidValue, Malformed, NotFound, UnknownVersion, 
 from aico_crdt.feed import Entry, Erased, Operation, Run, decode_entry, encode_entry, open_item
 from aico_crdt.feed.packing import unpack as strict_unpack
 from aico_crdt.store import layout, statements
+from aico_crdt.store.core import Core
 from aico_crdt.store.directory import DIRECTORY, LOCAL, save_spaces, storage_keys
 from aico_crdt.store.environment import Environment, Label, now_ms, translate_os
 from aico_crdt.store.kind import Kind
@@ -29,7 +30,6 @@ from aico_crdt.store.records import Counters, Records
 from aico_crdt.store.replica import StoreReplica, read_wire_entry
 from aico_crdt.store.store import LIVES_FILE, Commit, DocumentStore
 from aico_crdt.store.transaction import STATEMENT, UPDATE, Transaction
-from aico_crdt.store.workspace import Core
 from aico_crdt.trust import (
     TRUSTS,
     Admit,

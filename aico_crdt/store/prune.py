@@ -19,10 +19,11 @@ from aico_crdt import clock
 from aico_crdt.errors import Damaged
 from aico_crdt.feed import Header, decode_header, open_item
 from aico_crdt.store import layout, receipts, refold, sealing
+from aico_crdt.store.core import Core
 from aico_crdt.store.directory import DIRECTORY, LOCAL
 from aico_crdt.store.holds import Holds
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
-from aico_crdt.store.workspace import Core, Workspace
+from aico_crdt.store.workspace import Workspace
 from aico_crdt.trust import may
 
 if TYPE_CHECKING:

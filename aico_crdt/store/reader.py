@@ -13,11 +13,11 @@ from typing import Final
 from aico_crdt import ids
 from aico_crdt.crdt import Document
 from aico_crdt.errors import InvalidValue, NotFound
-from aico_crdt.store import layout, rows, sealing
+from aico_crdt.store import layout, rows, states
+from aico_crdt.store.core import Core
 from aico_crdt.store.directory import LOCAL, index_hash
 from aico_crdt.store.kind import Row
 from aico_crdt.store.records import Collection, Counters, DocumentRecord, FeedRecord, Records
-from aico_crdt.store.workspace import Core
 
 NOWHERE: Final = "Check the id, or sync with the device that has it."
 
@@ -81,11 +81,9 @@ class Reader:
             if found is not None:
                 collection, key = found
                 stored = records.get(layout.document(b"D", collection.number, key))
-                place = layout.document(b"S", collection.number, key)
-                sealed = records.get(place)
                 record = None if stored is None else DocumentRecord.unpack(stored)
-                if record is not None and sealed is not None and record.state != layout.HIDDEN:
-                    state = sealing.unseal(sealed, place, self._core.lives.key(record.slot))
+                if record is not None and record.state == layout.WHOLE:
+                    state = states.read(self._core, records, collection, key, record)
                     return Document.load(state, self._core.client, self._core.writer).text()
         raise NotFound(f"There is no {kind} {document_id} here.", "Check the id.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import lmdb
@@ -167,7 +167,7 @@ class DocumentRecord:
         return cls(*unpack(_DOCUMENT, value, "document"))
 
     def copy(self) -> DocumentRecord:
-        return replace(self)
+        return DocumentRecord(self.life, self.slot, self.state, self.creator, self.state_hash, self.stamp)
 
 
 @dataclass(frozen=True, slots=True)

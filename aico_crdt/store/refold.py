@@ -12,11 +12,11 @@ from aico_crdt import ids
 from aico_crdt.crdt import Document, foreign
 from aico_crdt.errors import Damaged, NotYet, PeerError
 from aico_crdt.feed import Header, Operation, open_item
-from aico_crdt.store import layout, sealing
+from aico_crdt.store import layout, sealing, states
+from aico_crdt.store.core import Core
 from aico_crdt.store.forget import read_header
 from aico_crdt.store.forks import without_lost
 from aico_crdt.store.records import Collection, DocumentRecord, Records, unpack
-from aico_crdt.store.workspace import Core
 
 
 class Applied(NamedTuple):
@@ -91,10 +91,7 @@ def base(core: Core, records: Records, collection: Collection, key: bytes, recor
     if stored is None:
         return None
     if stored == b"":
-        place = layout.document(b"S", collection.number, key)
-        stored = records.get(place)
-        if stored is None:
-            raise Damaged("A document's state is missing.")
+        return states.read(core, records, collection, key, record)
     return sealing.unseal(stored, place, core.lives.key(record.slot))
 
 

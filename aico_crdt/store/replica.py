@@ -12,6 +12,7 @@ from aico_crdt.feed.exchange import Body, FeedHead, IngestReport, Place, digest_
 from aico_crdt.feed.exchange import Run as WireRun
 from aico_crdt.logs import logger
 from aico_crdt.store import attested, forget, layout, receipts, statements
+from aico_crdt.store.core import Core
 from aico_crdt.store.directory import DIRECTORY
 from aico_crdt.store.forget import read_header
 from aico_crdt.store.ingest import Intake
@@ -20,7 +21,7 @@ from aico_crdt.store.records import Collection, Counters, FeedRecord, Records, u
 from aico_crdt.store.refold import open_stored_item
 from aico_crdt.store.store import Commit, DocumentStore
 from aico_crdt.store.transaction import STATEMENT, Transaction
-from aico_crdt.store.workspace import Core, Workspace
+from aico_crdt.store.workspace import Workspace
 
 _log = logger(__name__)
 

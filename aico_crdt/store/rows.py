@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
 
 from aico_crdt import ids
-from aico_crdt.crdt import Document
+from aico_crdt.crdt import BORN, Document, Slot
+from aico_crdt.crdt.birth import Birth
+from aico_crdt.crdt.document import content_hash
 from aico_crdt.errors import Damaged
 from aico_crdt.store import layout, sealing
+from aico_crdt.store.core import Core, index_key
 from aico_crdt.store.kind import Folded, IndexKey, Kind, Row, Version
 from aico_crdt.store.records import Collection, DocumentRecord, Records
-from aico_crdt.store.workspace import Core, OpenDocument, Workspace, index_key
+
+if TYPE_CHECKING:
+    from aico_crdt.store.workspace import OpenDocument, Workspace
+
+_ABSENT: Final = object()
 
 
 def fold(kind: Kind, document_id: str, document: Document) -> Folded:
     return kind.fold(document_id, document.slots(), document.text())
+
+
+class OpenRow(NamedTuple):
+    """A row as it is packed. `birth` is there when the document is a birth and nothing else: the incarnation that bore
+    it, what its record says of a field otherwise than the row, and its stamp. The device is the document's creator."""
+
+    id: str
+    fields: dict[str, Any]
+    conflicts: dict[str, list[list[Any]]]
+    birth: tuple[bytes, dict[str, Any], int] | None = None
 
 
 def pack_row(document_id: str, folded: Folded) -> bytes:
@@ -25,21 +43,52 @@ def pack_row(document_id: str, folded: Folded) -> bytes:
     return packed
 
 
+def open_row(packed: bytes) -> OpenRow:
+    return OpenRow(*msgpack.unpackb(packed, strict_map_key=False))
+
+
 def unpack_row(packed: bytes, collection: Collection, record: DocumentRecord) -> Row:
-    document_id, fields, conflicts = msgpack.unpackb(packed, strict_map_key=False)
+    row = msgpack.unpackb(packed, strict_map_key=False)
+    conflicts = row[2]
     return Row(
         collection.kind,
-        document_id,
+        row[0],
         collection.space,
         record.life,
-        fields,
-        {name: tuple(Version(*v) for v in versions) for name, versions in conflicts.items()},
+        row[1],
+        {name: tuple([Version(*v) for v in versions]) for name, versions in conflicts.items()} if conflicts else {},
         record.stamp,
         ids.device_name(record.creator),
     )
 
 
-def index_keys(core: Core, collection: Collection, key: bytes, fields: dict[str, Any]) -> set[bytes]:
+def write_birth(
+    workspace: Workspace, opened: OpenDocument, incarnation: bytes, writer: str, birth: Birth, life_key: bytes
+) -> bool:
+    """As :func:`write`, for a document that is `birth` and nothing else: its row then holds its state as well.
+
+    False, and nothing is written, when the row does not say all that the record does.
+    """
+    record, collection, key = opened.record, opened.collection, opened.key
+    assert record is not None
+    kind = workspace.kind(collection)
+    born = birth.record
+    slot = Slot(BORN, writer, birth.hlc, born, None)
+    fields, conflicts = kind.fold(opened.id, [slot], "")
+    if conflicts or not fields.keys() <= born.keys():
+        return False
+    differing = {name: value for name, value in born.items() if fields.get(name, _ABSENT) is not value}
+    record.stamp = birth.hlc
+    record.state_hash = content_hash([slot], "", kind.version)
+    for index in index_keys(workspace.core, collection, key, fields):
+        workspace.records.put(index, b"")
+    place = layout.document(b"R", collection.number, key)
+    packed: bytes = msgpack.packb([opened.id, fields, {}, [incarnation, differing, birth.hlc]])
+    workspace.records.put(place, sealing.seal(packed, place, life_key))
+    return True
+
+
+def index_keys(core: Core, collection: Collection, key: bytes, fields: Mapping[str, Any]) -> set[bytes]:
     found = {
         index_key(core, collection.number, key, name, value, order)
         for name, value, order in map(IndexKey._make, core.kinds[collection.kind].index(fields))
@@ -76,8 +125,7 @@ def present_index_keys(core: Core, records: Records, collection: Collection, key
     sealed = records.get(place)
     if sealed is None:
         return set()
-    _, fields, _ = msgpack.unpackb(sealing.unseal(sealed, place, life_key), strict_map_key=False)
-    return index_keys(core, collection, key, fields)
+    return index_keys(core, collection, key, open_row(sealing.unseal(sealed, place, life_key)).fields)
 
 
 def read(core: Core, records: Records, collection: Collection, key: bytes) -> Row | None:
@@ -109,4 +157,4 @@ def peek(core: Core, records: Records, collection: Collection, key: bytes) -> tu
         packed = sealing.unseal(sealed, place, core.lives.key(DocumentRecord.unpack(stored).slot))
     except Damaged:
         return None, ""  # its key was destroyed a moment ago
-    return None, str(msgpack.unpackb(packed, strict_map_key=False)[0])
+    return None, open_row(packed).id

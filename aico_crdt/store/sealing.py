@@ -8,24 +8,17 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt as _decrypt,
-)
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_encrypt as _encrypt,
-)
-from nacl.exceptions import CryptoError
-
+from aico_crdt import aead
+from aico_crdt.aead import NONCE_BYTES
 from aico_crdt.errors import Damaged
 
-NONCE_BYTES: Final = 24
-OVERHEAD: Final = NONCE_BYTES + 16
+OVERHEAD: Final = NONCE_BYTES + aead.TAG_BYTES
 
 
 def seal(value: bytes, place: bytes, key: bytes) -> bytes:
     """`value` sealed for the record at `place` under a 32-byte `key`."""
     nonce = os.urandom(NONCE_BYTES)
-    return nonce + _encrypt(value, place, nonce, key)
+    return nonce + aead.seal(value, place, nonce, key)
 
 
 def unseal(sealed: bytes, place: bytes, key: bytes) -> bytes:
@@ -36,7 +29,7 @@ def unseal(sealed: bytes, place: bytes, key: bytes) -> bytes:
     """
     if len(sealed) < OVERHEAD:
         raise Damaged(f"A sealed record under {place[:1].decode('latin-1')!r} is cut short.")
-    try:
-        return _decrypt(sealed[NONCE_BYTES:], place, sealed[:NONCE_BYTES], key)
-    except CryptoError as error:
-        raise Damaged(f"A sealed record under {place[:1].decode('latin-1')!r} does not open.") from error
+    value = aead.unseal(sealed[NONCE_BYTES:], place, sealed[:NONCE_BYTES], key)
+    if value is None:
+        raise Damaged(f"A sealed record under {place[:1].decode('latin-1')!r} does not open.")
+    return value

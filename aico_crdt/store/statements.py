@@ -8,6 +8,7 @@ from dataclasses import replace
 from aico_crdt.errors import Damaged, PeerError
 from aico_crdt.feed import decode_header, open_item
 from aico_crdt.store import layout
+from aico_crdt.store.core import Core
 from aico_crdt.store.directory import (
     DIRECTORY,
     LOCAL,
@@ -21,7 +22,7 @@ from aico_crdt.store.directory import (
 from aico_crdt.store.kind import Kind
 from aico_crdt.store.records import Collection, Counters, Records, unpack
 from aico_crdt.store.refold import open_stored_item
-from aico_crdt.store.workspace import Core, Workspace
+from aico_crdt.store.workspace import Workspace
 from aico_crdt.trust import Identity, Record, Space, decode_statement, local_space, open_space
 
 Writer = tuple[bytes, bytes]

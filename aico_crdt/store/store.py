@@ -19,6 +19,7 @@ from aico_crdt.config import DAY_S, Config
 from aico_crdt.errors import AicoError, Closed, Damaged, InvalidValue, MapFull, ReadOnly, WrongKey
 from aico_crdt.logs import logger
 from aico_crdt.store import forget, holds, layout, migrate, receipts, statements
+from aico_crdt.store.core import Core
 from aico_crdt.store.directory import DIRECTORY, Directory, storage_keys
 from aico_crdt.store.environment import Environment, Label, now_ms, read_label, translate_os
 from aico_crdt.store.forget import Owed
@@ -30,7 +31,7 @@ from aico_crdt.store.records import Counters, Records
 from aico_crdt.store.transaction import GROUP_BYTES, Place, Transaction
 from aico_crdt.store.wake import Bell
 from aico_crdt.store.watch import Watch
-from aico_crdt.store.workspace import Core, Workspace
+from aico_crdt.store.workspace import Workspace
 from aico_crdt.trust import Identity
 from aico_crdt.trust.lease import NO_LEASE, Lease, machine_id, place_id
 

@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 from aico_crdt import ids
 from aico_crdt.config import Config
 from aico_crdt.crdt import Document, walk
-from aico_crdt.crdt.document import check_field, member
+from aico_crdt.crdt.birth import Birth, fields_of, write_birth
+from aico_crdt.crdt.document import check_field, member, merge_updates
 from aico_crdt.crdt.value import plain
 from aico_crdt.errors import Closed, Forbidden, InvalidValue, NotFound, TooLarge
 from aico_crdt.feed import Erase, Head, Operation, deps_since, item_mark, write_entry
@@ -23,7 +24,7 @@ from aico_crdt.store import forget, rows
 from aico_crdt.store.directory import LOCAL
 from aico_crdt.store.kind import Row
 from aico_crdt.store.records import Collection
-from aico_crdt.store.workspace import OpenDocument, Workspace, pack
+from aico_crdt.store.workspace import Borne, OpenDocument, Workspace, pack
 from aico_crdt.trust import may
 
 UPDATE: Final = "update"
@@ -47,7 +48,7 @@ class Place(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pending:
     """An operation that waits for the end of the transaction. `slot` is its life's key slot, 0 for none; `bury` is
     called with (feed number, seq) once it is appended."""
@@ -77,6 +78,8 @@ class Transaction:
         self._pending: dict[bytes, list[_Pending]] = {}
         self._settled: dict[bytes, int] = {}
         self._changed: dict[tuple[int, bytes], tuple[OpenDocument, int]] = {}
+        self._writable: dict[tuple[str, str], Collection] = {}
+        self._found: dict[tuple[str, str], OpenDocument] = {}
         self._room = MAX_TRANSACTION_BYTES
         self.settled_bytes = 0
         self._open = True
@@ -92,17 +95,23 @@ class Transaction:
             Forbidden: this device may not write there.
         """
         collection = self._collection(kind, space)
-        now = self._workspace.now_ms
-        document_id = ids.ulid(now, self._workspace.core.random(10)) if id is None else ids.check_public_id(id)
-        _check_fields(fields)
-        plain(dict(fields))  # as a whole it is one value, with a value's limits
-        opened = self._workspace.open(collection, document_id)
+        workspace = self._workspace
+        core = workspace.core
+        document_id = ids.ulid(workspace.now_ms, core.random(10)) if id is None else ids.check_public_id(id)
+        record = fields_of(fields)
+        opened = workspace.open(collection, document_id)
         if opened.forgotten:
             raise InvalidValue(f"This {kind} is forgotten by this same transaction.", "Bear it again later.")
-        if self._find(kind, document_id) is not None:
+        # An id drawn just now is new in the other spaces.
+        if opened.alive or (id is not None and self._find(kind, document_id) is not None):
             raise InvalidValue(f"A {kind} with this id is here already.", "Edit it, or choose another id.")
-        self._workspace.bear(opened, self._workspace.core.identity.device)
-        self._apply(opened, lambda document, stamp: document.bear(fields, stamp))
+        workspace.bear(opened, core.identity.device)
+        stamp = workspace.tick()
+        birth = Birth(stamp, record)
+        opened.birth = Borne(core.incarnation, core.client, core.writer, birth)
+        opened.unsent = write_birth(core.client, core.writer, birth)
+        opened.touched = True
+        self._changed[opened.collection.number, opened.key] = (opened, stamp)
         return document_id
 
     def edit(self, kind: str, document_id: str, fields: Mapping[str, Any]) -> None:
@@ -154,6 +163,7 @@ class Transaction:
             raise NotFound(f"Only a stub of {kind} {document_id} is here.", "Sync with a device that holds its body.")
         if not opened.alive:
             self._workspace.bear(opened, self._workspace.core.identity.device)
+            self._found.clear()
         self._apply(opened, lambda document, stamp: document.put_slot(name, value, stamp))
 
     def repeat(
@@ -239,12 +249,16 @@ class Transaction:
         self._queue(collection, _Pending(operation, None, 0, self._workspace.tick()))
 
     def read(self, kind: str, document_id: str, *, space: str | None = None) -> Row | None:
-        """The row as this transaction has changed it so far; that of one space when named."""
-        opened = self._find(kind, document_id, space)
-        if opened is None:
-            return None
+        """The row as this transaction has changed it so far; that of one space when named. Not to be changed."""
+        opened = None if space is not None else self._found.get((kind, document_id))
+        if opened is None or not opened.alive or opened.forgotten:
+            opened = self._find(kind, document_id, space)
+            if opened is None:
+                return None
+            if space is None:
+                self._found[kind, document_id] = opened
         if opened.stub or not (opened.touched or (opened.collection.number, opened.key) in self._changed):
-            return rows.read(self._workspace.core, self._workspace.records, opened.collection, opened.key)
+            return self._workspace.row(opened)
         folded = rows.fold(self._workspace.kind(opened.collection), document_id, self._workspace.load(opened))
         assert opened.record is not None
         record = opened.record
@@ -285,6 +299,7 @@ class Transaction:
     def rollback(self) -> None:
         """Take back everything since the last :meth:`checkpoint`."""
         self._changed.clear()
+        self._found.clear()
         for tag, pending in self._pending.items():
             del pending[self._settled.get(tag, 0) :]
         self._room = MAX_TRANSACTION_BYTES
@@ -293,6 +308,10 @@ class Transaction:
     # Inside
 
     def _collection(self, kind: str, space: str) -> Collection:
+        self._check_open()
+        collection = self._writable.get((kind, space))
+        if collection is not None:
+            return collection
         directory = self._workspace.core.directory
         collection = directory.find(space, kind)
         if collection is None:
@@ -302,6 +321,7 @@ class Transaction:
             spaces = ", ".join(sorted(directory.spaces))
             raise InvalidValue(f"This device has no space {space!r} for {kind}.", f"Spaces: {spaces}.")
         self._authorise(UPDATE, collection, is_creator=True)
+        self._writable[kind, space] = collection
         return collection
 
     def _authorise(self, operation: str, collection: Collection, *, is_creator: bool) -> None:
@@ -346,7 +366,7 @@ class Transaction:
 
     def _apply(self, opened: OpenDocument, change: Callable[[Document, int], None]) -> None:
         stamp = self._workspace.tick()
-        change(self._workspace.load(opened), stamp)
+        change(self._workspace.change(opened), stamp)
         opened.touched = True
         self._changed[opened.collection.number, opened.key] = (opened, stamp)
 
@@ -364,9 +384,13 @@ class Transaction:
         if found is None:
             return
         _, stamp = found
-        update = self._workspace.load(opened).take_update()
-        if update is None:
+        parts = [] if opened.unsent is None else [opened.unsent]
+        if opened.document is not None and (later := opened.document.take_update()) is not None:
+            parts.append(later)
+        if not parts:
             return
+        update = merge_updates(parts)
+        opened.unsent = None
         assert opened.record is not None
         if len(update) > CHECK_FROM_BYTES:
             self._check_takeable(opened, update)
@@ -454,7 +478,9 @@ class Transaction:
         feed, at = workspace.append(collection, entry)
         for index, (pending, sealed) in enumerate(zip(chunk, entry.items, strict=True)):
             assert isinstance(sealed, bytes)
-            workspace.keep_item(feed.number, feed.seq, index, pending.slot, sealed)
+            opened = pending.opened
+            life_key = None if opened is None else workspace.life_key(opened)
+            workspace.keep_item(feed.number, feed.seq, index, pending.slot, sealed, life_key)
             if pending.opened is not None:
                 pending.opened.operations.append((feed.number, feed.seq, index, at))
             if pending.bury is not None:

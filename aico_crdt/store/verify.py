@@ -18,6 +18,7 @@ import lmdb
 from aico_crdt.config import Config
 from aico_crdt.errors import Damaged
 from aico_crdt.store import layout, lives, pages, statements
+from aico_crdt.store.core import Core
 from aico_crdt.store.directory import storage_keys
 from aico_crdt.store.environment import Environment, read_label
 from aico_crdt.store.kind import Kind
@@ -27,7 +28,6 @@ from aico_crdt.store.store import LIVES_FILE, DocumentStore
 from aico_crdt.store.verify_documents import check_documents
 from aico_crdt.store.verify_feeds import check_feeds
 from aico_crdt.store.verify_report import Problem, Progress, Report, Scope
-from aico_crdt.store.workspace import Core
 from aico_crdt.trust import Identity
 
 __all__ = ["Problem", "Progress", "Report", "verify", "verify_directory"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aico_crdt.crdt import Document
 from aico_crdt.errors import Damaged
-from aico_crdt.store import forget, layout, refold, rows, sealing
+from aico_crdt.store import forget, layout, refold, rows, sealing, states
 from aico_crdt.store.kind import Row
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, unpack
 from aico_crdt.store.verify_report import Scope
@@ -78,11 +78,7 @@ def _check_row(scope: Scope, collection: Collection, key: bytes, record: Documen
 def _check_whole(scope: Scope, collection: Collection, key: bytes, record: DocumentRecord, *, forked: bool) -> None:
     core = scope.core
     kind = core.kinds[collection.kind]
-    place = layout.document(b"S", collection.number, key)
-    sealed = scope.records.get(place)
-    if sealed is None:
-        raise Damaged("A document's state is missing.")
-    state = sealing.unseal(sealed, place, core.lives.key(record.slot))
+    state = states.read(core, scope.records, collection, key, record)
     document = Document.load(state, core.client, core.writer, derived=kind.derived)
     if document.content_hash(kind.version) != record.state_hash:
         raise Damaged("A document's state is not the one its record names.")

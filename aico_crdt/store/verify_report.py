@@ -11,8 +11,8 @@ import lmdb
 import msgpack
 
 from aico_crdt.errors import AicoError
+from aico_crdt.store.core import Core
 from aico_crdt.store.records import Collection, Counters, Records
-from aico_crdt.store.workspace import Core
 
 MAX_PROBLEMS: Final = 1000
 """Told one by one; what comes after is only counted."""

@@ -7,24 +7,21 @@ an entry (or one writer of a group) that fails is taken back with :meth:`Workspa
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from aico_crdt import clock, ids
 from aico_crdt.crdt import BORN as BORN_SLOT
 from aico_crdt.crdt import Document, foreign
-from aico_crdt.errors import Damaged, NotYet
+from aico_crdt.crdt.birth import Birth, read_birth, write_birth
+from aico_crdt.errors import NotYet
 from aico_crdt.feed import Entry, Head, Header
-from aico_crdt.store import layout, sealing
-from aico_crdt.store.directory import Directory, index_hash
-from aico_crdt.store.kind import Kind
-from aico_crdt.store.lives import LifeKeys
+from aico_crdt.store import layout, rows, sealing, states
+from aico_crdt.store.core import Core
+from aico_crdt.store.kind import Kind, Row
 from aico_crdt.store.records import NO_SIGNATURE, Collection, Counters, DocumentRecord, FeedRecord, Records, unpack
-from aico_crdt.trust import Identity
 
 BORN: Final = 1
 CHANGED: Final = 2
@@ -33,33 +30,21 @@ FETCHED: Final = 4
 """What a change log record says of a document."""
 
 
-@dataclass(slots=True)
-class Core:
-    """What every transaction of one open store shares. `directory`, `incarnation` and what follows from them are
-    replaced when a statement or a fork changes them."""
+class Borne(NamedTuple):
+    """A birth and by whom: incarnation of the document's creator, and its Yjs client and name as a writer."""
 
-    identity: Identity
-    lives: LifeKeys
-    kinds: Mapping[str, Kind]
-    storage_key: bytes
-    checksum: bytes
-    index_secret: bytes
-    directory: Directory
     incarnation: bytes
-    client: int = 0
-    writer: str = ""
-    random: Callable[[int], bytes] = os.urandom
-    """Source of nonces and ids; of incarnations too. A test passes its own, so that a history can be replayed."""
-
-    def take_incarnation(self, incarnation: bytes) -> None:
-        self.incarnation = incarnation
-        self.client = ids.client_id(self.identity.device, incarnation)
-        self.writer = ids.writer(self.identity.device, incarnation)
+    client: int
+    writer: str
+    birth: Birth
 
 
 @dataclass(slots=True)
 class OpenDocument:
-    """One document inside a workspace. `saved` is its state as on disk; `updates` what was accepted since."""
+    """One document inside a workspace. `saved` is its state as on disk; `updates` what was accepted since.
+
+    `birth` is set while a document that was born in this workspace holds nothing else: then there is no need of Yrs.
+    """
 
     collection: Collection
     key: bytes
@@ -68,6 +53,13 @@ class OpenDocument:
     record: DocumentRecord | None
     saved: bytes | None
     document: Document | None = None
+    birth: Borne | None = None
+    unsent: bytes | None = None
+    """The update of a local birth that is in no entry yet."""
+    row: Row | None = None
+    """The row as it is on disk, once somebody has asked."""
+    secret: tuple[int, bytes] = (0, b"")
+    """Slot and key of the life this was last written under."""
     updates: list[tuple[bytes, int, str]] = field(default_factory=list)
     operations: list[tuple[int, int, int, int]] = field(default_factory=list)
     born: bool = False
@@ -90,6 +82,8 @@ class _Before:
     updates: int
     operations: int
     saved: bytes | None
+    birth: Borne | None
+    unsent: bytes | None
     born: bool
     touched: bool
     forgotten: bool
@@ -165,10 +159,23 @@ class Workspace:
         self.feed_changed(collection, header.device, header.incarnation)
         return record, at
 
-    def keep_item(self, feed_number: int, seq: int, index: int, slot: int, sealed: bytes) -> None:
+    def keep_item(
+        self, feed_number: int, seq: int, index: int, slot: int, sealed: bytes, life_key: bytes | None = None
+    ) -> None:
         """Store a sealed item, sealed again under the key of the life at `slot`."""
         key = layout.item(feed_number, seq, index)
-        self.records.put(key, layout.U64.pack(slot) + sealing.seal(sealed, key, self.core.lives.key(slot)))
+        secret = self.core.lives.key(slot) if life_key is None else life_key
+        self.records.put(key, layout.U64.pack(slot) + sealing.seal(sealed, key, secret))
+
+    def life_key(self, opened: OpenDocument) -> bytes:
+        """The key of a document's living life."""
+        record = opened.record
+        assert record is not None
+        slot, key = opened.secret
+        if slot != record.slot:
+            key = self.core.lives.key(record.slot)
+            opened.secret = record.slot, key
+        return key
 
     def bury_item(self, feed_number: int, seq: int, index: int, document_key: bytes, life: int) -> None:
         """Leave, in place of an item, the name of the dead life it belonged to."""
@@ -231,6 +238,8 @@ class Workspace:
                 len(found.updates),
                 len(found.operations),
                 found.saved,
+                found.birth,
+                found.unsent,
                 found.born,
                 found.touched,
                 found.forgotten,
@@ -250,6 +259,7 @@ class Workspace:
         self.core.lives.reserve(slot)
         opened.record = DocumentRecord(opened.dead + 1, slot, layout.WHOLE, creator, bytes(32), 0)
         opened.saved, opened.document, opened.born, opened.forgotten = None, None, True, False
+        opened.birth = opened.unsent = None
         opened.updates.clear()
         opened.operations.clear()
 
@@ -260,26 +270,40 @@ class Workspace:
         drop_life(self, opened.collection, opened.key)
 
     def load(self, opened: OpenDocument) -> Document:
-        """The Yjs document of a living life."""
+        """The Yjs document of a living life. Whoever changes it says so by taking `birth` back (:meth:`change`)."""
         if opened.document is None:
             record = opened.record
             assert record is not None
-            if opened.saved is None and not opened.born:
-                key = layout.document(b"S", opened.collection.number, opened.key)
-                sealed = self.records.get(key)
-                if sealed is None:
-                    raise Damaged("A document's state is missing.")
-                opened.saved = sealing.unseal(sealed, key, self.core.lives.key(record.slot))
+            core, updates = self.core, opened.updates
+            if opened.birth is not None:
+                _, client, writer, birth = opened.birth
+                state: bytes | None = write_birth(client, writer, birth)
+                updates = []
+            elif opened.saved is None and not opened.born:
+                state = opened.saved = states.read(core, self.records, opened.collection, opened.key, record)
+            else:
+                state = opened.saved
             derived = self.kind(opened.collection).derived
-            core = self.core
-            if opened.saved is None:
+            if state is None:
                 document = Document.new(core.client, core.writer, derived=derived)
             else:
-                document = Document.load(opened.saved, core.client, core.writer, derived=derived)
-            for update, _, _ in opened.updates:
+                document = Document.load(state, core.client, core.writer, derived=derived)
+            for update, _, _ in updates:
                 document.replay(update)
             opened.document = document
         return opened.document
+
+    def change(self, opened: OpenDocument) -> Document:
+        """As :meth:`load`, to change it."""
+        document = self.load(opened)
+        opened.birth = None
+        return document
+
+    def row(self, opened: OpenDocument) -> Row | None:
+        """The row on disk of a document that was not changed here; read once. Not to be changed."""
+        if opened.row is None:
+            opened.row = rows.read(self.core, self.records, opened.collection, opened.key)
+        return opened.row
 
     def bore(self, opened: OpenDocument, device: bytes) -> bool:
         """Whether `device` bore the living life. Several may have, not knowing of each other: each did whose own birth
@@ -294,6 +318,8 @@ class Workspace:
             raise NotYet("body", "Who else bore a document shows only when its body is here.", thing=opened.key)
         if not opened.alive:
             return False
+        if opened.birth is not None:
+            return opened.birth.writer[: ids.DEVICE_NAME_CHARS] == ids.device_name(device)
         births = [slot for slot in self.load(opened).slots() if slot.name == BORN_SLOT]
         return ids.device_name(device) in {slot.writer[: ids.DEVICE_NAME_CHARS] for slot in births}
 
@@ -341,7 +367,15 @@ class Workspace:
             self.bear(opened, header.device)
         assert opened.record is not None
         if not opened.stub:
-            document = self.load(opened)
+            alone = opened.born and not opened.updates and opened.document is None
+            if alone and opened.record.creator == header.device:
+                birth = read_birth(update, client, writer)
+                if birth is not None:
+                    opened.birth = Borne(header.incarnation, client, writer, birth)
+                    opened.updates.append((update, client, writer))
+                    opened.touched = True
+                    return True
+            document = self.change(opened)
             try:
                 update = self._without_lost(opened, document, header, update)
                 foreign.merge(document, update, client, writer, overlap=opened.record.state != layout.WHOLE)
@@ -386,6 +420,7 @@ class Workspace:
             opened.record, opened.dead, opened.saved = before.record, before.dead, before.saved
             del opened.updates[before.updates :]
             del opened.operations[before.operations :]
+            opened.birth, opened.unsent = before.birth, before.unsent
             opened.born, opened.touched, opened.forgotten = before.born, before.touched, before.forgotten
             opened.document = None
         self._before.clear()
@@ -404,8 +439,6 @@ class Workspace:
         self.counters.save(self.records)
 
     def _write_document(self, opened: OpenDocument) -> None:
-        from aico_crdt.store import rows
-
         record = opened.record
         assert record is not None
         number, key = opened.collection.number, opened.key
@@ -413,18 +446,26 @@ class Workspace:
             self.records.put(layout.operation(number, key, at, index), layout.ITEM_AT.pack(feed_number, seq, index))
         opened.operations.clear()
         if not opened.stub:
-            document = self.load(opened)
-            state = document.state()
-            life_key = self.core.lives.key(record.slot)
-            self.keep_base(opened)
-            place = layout.document(b"S", number, key)
-            self.records.put(place, sealing.seal(state, place, life_key))
-            rows.write(self, opened, document, life_key)
-            opened.saved = state
+            life_key = self.life_key(opened)
+            if not self._write_birth(opened, life_key):
+                document = self.load(opened)
+                state = document.state()
+                self.keep_base(opened)
+                place = layout.document(b"S", number, key)
+                self.records.put(place, sealing.seal(state, place, life_key))
+                rows.write(self, opened, document, life_key)
+                opened.saved = state
             opened.updates.clear()
         self.records.put(layout.document(b"D", number, key), record.pack())
         self.log(opened.collection, key, record.life, BORN if opened.born else CHANGED, record.stamp)
         opened.born = opened.touched = False
+
+    def _write_birth(self, opened: OpenDocument, life_key: bytes) -> bool:
+        """Write a document that holds one birth and nothing else, if that is what it is."""
+        if opened.birth is None or not opened.born:
+            return False
+        incarnation, _, writer, birth = opened.birth
+        return rows.write_birth(self, opened, incarnation, writer, birth, life_key)
 
     def keep_base(self, opened: OpenDocument) -> None:
         """Before a pruned document's state is first overwritten, keep it as the base. See :mod:`prune`."""
@@ -435,12 +476,9 @@ class Workspace:
         stored = self.records.get(marker)
         if stored == b"":
             assert opened.record is not None
-            state_key = layout.document(b"S", number, key)
-            sealed = self.records.get(state_key)
-            if sealed is None:
-                raise Damaged("A document's state is missing.")
+            state = states.read(self.core, self.records, opened.collection, opened.key, opened.record)
             life_key = self.core.lives.key(opened.record.slot)
-            self.records.put(marker, sealing.seal(sealing.unseal(sealed, state_key, life_key), marker, life_key))
+            self.records.put(marker, sealing.seal(state, marker, life_key))
 
     def log(self, collection: Collection, key: bytes, life: int, what: int, stamp: int) -> None:
         """One record of the change log: what watchers and search indexes follow."""
@@ -456,10 +494,6 @@ class Workspace:
 
     def observe(self, stamp: int) -> None:
         self.counters.stamp = clock.observe(self.counters.stamp, stamp, self.now_ms)
-
-
-def index_key(core: Core, number: int, key: bytes, name: str, value: str, order: int) -> bytes:
-    return layout.index(number, index_hash(core.index_secret, name, value), max(0, min(order, (1 << 64) - 1)), key)
 
 
 def pack(value: Any) -> bytes:

@@ -100,6 +100,7 @@ def test_a_manifest_does_not_move_a_document_to_its_last_life(family: Any) -> No
 def test_who_bore_a_document_is_not_told_by_a_limited_device(family: Any) -> None:
     a, b = family(2, trusts=["limited"])
     a.create("memory", {"content": "one"}, id="m", space="family")
+    a.edit("memory", "m", {"content": "two"})
     exchange(a, b)
     where = b.directory.find("family", "memory")
     with b.writing() as workspace:

@@ -90,6 +90,9 @@ def test_a_forgotten_document_is_gone_for_every_reader(store: Any) -> None:
 
 def test_the_key_is_kept_for_the_undo_window_and_then_destroyed(store: Any, clock: Any) -> None:
     recorded = values(store)
+    assert set(readable(recorded, keys(store))) == {b"R", b"I"}
+    store.edit("memory", "d", {"t": 6})
+    recorded += values(store)
     assert set(readable(recorded, keys(store))) == {b"S", b"R", b"I"}
     store.forget("memory", "d")
     assert store.erase_due() == 0
