@@ -10,6 +10,8 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 DIGEST_BYTES: Final = 16
+BODY_MAX_BYTES: Final = 32 * 1024 * 1024
+"""Four times what one device lets a document grow to: as many may have added to it without knowing of each other."""
 
 Run = Sequence[bytes]
 """Entries as wire bytes, consecutive in one feed, at least one."""

@@ -17,6 +17,7 @@ from aico_crdt import aead, ids
 from aico_crdt.crdt import Document, foreign, walk
 from aico_crdt.errors import Forbidden, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
 from aico_crdt.feed.entry import verify_head
+from aico_crdt.feed.exchange import BODY_MAX_BYTES
 from aico_crdt.feed.header import MAX_LIFE, Head
 from aico_crdt.feed.manifest import (
     DocumentState,
@@ -32,7 +33,6 @@ from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Reco
 from aico_crdt.store.workspace import FETCHED, OpenDocument, Workspace
 from aico_crdt.trust import may
 
-BODY_MAX_BYTES: Final = 8 << 20
 _BODY: Final = b"aico-crdt body 1\0"
 MAX_LIVES_AHEAD: Final = 4096
 """A manifest moves no document further than this many lives beyond what is known here: lives are numbered in 32 bits,
@@ -213,6 +213,8 @@ def read_bodies(
         nonce = os.urandom(24)
         bound = _bound(collection, key, record.life)
         body = space.key_id + nonce + aead.seal(plain, bound, nonce, space.key)
+        if len(body) > BODY_MAX_BYTES:
+            continue  # no reader would take it
         room -= len(body)
         if room < 0 and found:
             break

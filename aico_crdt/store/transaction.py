@@ -32,6 +32,8 @@ FORGET: Final = "forget"
 STATEMENT: Final = "statement"
 MAX_TRANSACTION_BYTES: Final = 64 << 20
 """What one writer may write, all collections together: it is held in memory until it commits."""
+DOCUMENT_MAX_BYTES: Final = 8 << 20
+"""Beyond this no device lets a document grow, so that its body can be fetched: it is held whole in memory there."""
 GROUP_BYTES: Final = 16 << 20
 """When the writers of a group have written this much, they commit, and the rest follow in the next commit."""
 CHECK_FROM_BYTES: Final = 32 << 10
@@ -83,6 +85,7 @@ class Transaction:
         self._room = MAX_TRANSACTION_BYTES
         self.settled_bytes = 0
         self._open = True
+        self._bounded = True
         self.places: list[Place] = []
 
     # Verbs
@@ -170,8 +173,10 @@ class Transaction:
         self, collection: Collection, document_id: str, life: int, change: Callable[[Document], None], *, bear: bool
     ) -> None:
         """Change that life of a document, which with `bear` is born again where nothing is left of it. Nothing happens
-        when it was forgotten since, or only a stub is here."""
+        when it was forgotten since, or only a stub is here. What was acknowledged once is written however large the
+        document became."""
         self._check_open()
+        self._bounded = False
         opened = self._workspace.open(collection, document_id)
         if opened.stub or opened.forgotten or life <= opened.dead:
             return
@@ -394,6 +399,8 @@ class Transaction:
         assert opened.record is not None
         if len(update) > CHECK_FROM_BYTES:
             self._check_takeable(opened, update)
+        if self._bounded:
+            self._check_size(opened, update)
         if len(update) > self._config.max_entry_bytes - ITEM_SLACK_BYTES:
             raise InvalidValue(
                 f"A document changed by {len(update)} bytes; at most {self._config.max_entry_bytes} fit one entry.",
@@ -413,6 +420,18 @@ class Transaction:
             raise InvalidValue(
                 "A document was changed in too many places at once.", "Commit in smaller steps."
             ) from error
+
+    def _check_size(self, opened: OpenDocument, update: bytes) -> None:
+        """A document at its limit may shrink, and does not grow. States are only counted out near the limit."""
+        before = len(opened.saved or b"") + sum(len(earlier) for earlier, _, _ in opened.updates)
+        if before + len(update) <= DOCUMENT_MAX_BYTES:
+            return
+        after = len(self._workspace.load(opened).state())
+        if after > DOCUMENT_MAX_BYTES and after > before:
+            raise InvalidValue(
+                f"A document would grow to {after} bytes; at most {DOCUMENT_MAX_BYTES} are kept.",
+                "Split it over several documents, or shorten what is in it.",
+            )
 
     def _chunks(self, pending: list[_Pending]) -> Iterator[list[_Pending]]:
         """`pending` cut so that each part fits one entry."""

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from aico_crdt.errors import Malformed, TooLarge
 from aico_crdt.feed.entry import ENTRY_MAX_BYTES, MAX_SEQ
+from aico_crdt.feed.exchange import BODY_MAX_BYTES
 from aico_crdt.feed.manifest import MANIFEST_MAX_BYTES
 from aico_crdt.feed.packing import MAX_ELEMENTS, pack, unpack
 from aico_crdt.ids import (
@@ -37,9 +38,9 @@ LINK_BYTES: Final = 8
 MAX_LINKS: Final = 256
 CONTROL_MAX_BYTES: Final = 2 * 1024 * 1024
 DATA_MAX_BYTES: Final = 2 * ENTRY_MAX_BYTES
-"""A chunk, or one entry or body of the largest size."""
+"""A chunk, or one entry of the largest size."""
 _DEPTH: Final = 16
-_OVERHEAD: Final = 64
+_OVERHEAD: Final = 128
 
 
 class HeldHead(NamedTuple):
@@ -297,7 +298,7 @@ def _body(value: Any) -> Body:
     return Body(
         _bytes(key, DOCUMENT_KEY_BYTES, "document key"),
         _int(life, 0, "life"),
-        _some_bytes(sealed, ENTRY_MAX_BYTES, "body"),
+        _some_bytes(sealed, BODY_MAX_BYTES, "body"),
     )
 
 
@@ -454,6 +455,6 @@ _WRITERS: Final[Mapping[type, tuple[int, Callable[[Any], list[Any]]]]] = {
 _LIMITS: Final[Mapping[int, tuple[int, str]]] = {
     4: (DATA_MAX_BYTES, "A message of entries"),
     6: (MANIFEST_MAX_BYTES + _OVERHEAD, "A manifest"),
-    8: (DATA_MAX_BYTES, "A message of bodies"),
+    8: (BODY_MAX_BYTES + _OVERHEAD, "A message of bodies"),
 }
 """Longest message of the types that carry data; all others are held to `CONTROL_MAX_BYTES`."""

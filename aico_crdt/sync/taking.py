@@ -20,6 +20,8 @@ from aico_crdt.sync.replica import FeedHead, IngestReport, Place
 
 STALL_MS: Final = 15_000
 """A stream of which nothing came for so long is taken for lost: a slow disk at the other end takes seconds."""
+BODIES_STALL_MS: Final = 5 * 60 * 1000
+"""Bodies are one message, the largest of which takes so long over 100 KB/s."""
 RETRY_MS: Final = 5_000
 RETRY_MAX_MS: Final = 15 * 60 * 1000
 MAX_TRIES: Final = 16_384
@@ -348,7 +350,7 @@ class Taking:
     def tick(self) -> None:
         """Give up on what does not come."""
         now_ms = self._exchange.now_ms
-        if self._bodies_asked is not None and now_ms - self._bodies_ms > STALL_MS and self._is_idle:
+        if self._bodies_asked is not None and now_ms - self._bodies_ms > BODIES_STALL_MS and self._is_idle:
             self._bodies_asked = None
         for tag, collection in self._collections.items():
             if collection.waiting and not collection.queued and now_ms - collection.progress_ms > STALL_MS:
