@@ -9,6 +9,9 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 ARGS    ?=
+# What the fault harness compares with: npm packages, and Chroma in an environment of its own.
+FAULTS  := bench/faults/systems
+FAULT_PEERS := $(FAULTS)/node_modules/.installed $(FAULTS)/.venv/.installed
 # Paths among ARGS are the tests to run: make test ARGS="tests/cli -k merge"
 NAMED    = $(filter tests tests/% property_tests property_tests/%,$(ARGS))
 TESTS   ?= $(if $(NAMED),,tests property_tests)
@@ -19,10 +22,10 @@ PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.tx
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench bench-peers soak clean $(VENV)
+.PHONY: help demo test lint bench bench-peers bench-faults soak clean $(VENV)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## three devices part, write, meet again (ARGS="--input FILE" for your own export)
 	@$(BIN)/aico-crdt demo $(ARGS)
@@ -41,6 +44,19 @@ bench: $(DEV) ## measure, and write bench/results.json (ARGS="NAME --quick")
 
 bench-peers: ## what bench compares with and pip does not bring (Node.js packages, pinned)
 	cd bench/peers && npm install --no-audit --no-fund
+
+bench-faults: $(DEV) $(FAULT_PEERS) ## faults on us and on others, and bench/faults/results.json (ARGS="FAULT --peers NAME --quick")
+	$(BIN)/python -m bench.faults $(ARGS)
+
+$(FAULTS)/node_modules/.installed: $(FAULTS)/package.json
+	@command -v npm >/dev/null || { mkdir -p $(@D); echo "No npm: what needs Node.js is skipped." >&2; }
+	! command -v npm >/dev/null || (cd $(FAULTS) && npm install --no-audit --no-fund)
+	@touch $@
+
+$(FAULTS)/.venv/.installed: $(FAULTS)/constraints.txt
+	$(PYTHON) -m venv $(@D)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(@D)/bin/python -m pip install --quiet --constraint $< chromadb
+	@touch $@
 
 soak: $(DEV) ## run for long, under faults
 	$(BIN)/python -m bench.soak $(ARGS)
