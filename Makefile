@@ -50,7 +50,7 @@ bench-faults: $(DEV) $(FAULT_PEERS) ## faults on us and on others, and bench/fau
 
 $(FAULTS)/node_modules/.installed: $(FAULTS)/package.json
 	@command -v npm >/dev/null || { mkdir -p $(@D); echo "No npm: what needs Node.js is skipped." >&2; }
-	! command -v npm >/dev/null || (cd $(FAULTS) && npm install --no-audit --no-fund)
+	! command -v npm >/dev/null || (cd $(FAULTS) && npm install --no-package-lock --no-audit --no-fund)
 	@touch $@
 
 $(FAULTS)/.venv/.installed: $(FAULTS)/constraints.txt

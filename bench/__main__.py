@@ -93,7 +93,9 @@ def _table(found: Sequence[Result], *, quick: bool) -> Table:
         table.add_column(heading, no_wrap=heading == "name")
     for result in found:
         around = "" if result.spread is None else " to ".join(map(_number, result.spread))
-        peers = "\n".join(f"{peer} {_number(value)} ({result.ratio[peer]:.2f})" for peer, value in result.peers.items())
+        peers = "\n".join(
+            f"{peer} {_number(value)} ({result.ratio[peer]:.2f})" for peer, value in result.peers.items()
+        )
         extra = "\n".join(f"{name} {_number(value)}" for name, value in result.extra.items())
         table.add_row(result.name, f"{_number(result.value)} {result.unit}", around, peers, extra, result.size)
     return table

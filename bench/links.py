@@ -27,7 +27,9 @@ class Device:
 
     def __init__(self, path: Path, number: int) -> None:
         command = [sys.executable, "-m", "bench.device", str(path), str(number)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
         self.id: str = self._answer()["device"]
 
     def ask(self, verb: str, **arguments: Any) -> Any:

@@ -128,7 +128,9 @@ def store_bytes(bench: Bench) -> Result:
             live = store.used_bytes()
         ours = stores.disk_bytes(path)
         with Sqlite(place / "sqlite") as sqlite:
-            sqlite.put_all((data.memory_id(n), "memory", n, data.as_json(data.memory(n))) for n in range(memories))
+            sqlite.put_all(
+                (data.memory_id(n), "memory", n, data.as_json(data.memory(n))) for n in range(memories)
+            )
         theirs = (place / "sqlite").stat().st_size
     size = f"{memories} memories of {json_bytes // memories} B of JSON"
     extra = {
