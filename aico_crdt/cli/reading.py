@@ -505,11 +505,11 @@ def _origins(
     origin: dict[tuple[str, str, int], Header] = {}
     for header, _, operation in applied:
         client, writer = ids.client_id(header.device, header.incarnation), ids.writer(header.device, header.incarnation)
-        before = document.state()
+        before = document.encoding()
         try:
             foreign.merge(document, operation.payload, client, writer, overlap=True)
         except AicoError:
-            document = Document.load(before, core.client, core.writer, derived=derived)
+            document = Document.take(before, core.client, core.writer, derived=derived)
             continue
         for slot in document.slots():
             name = (slot.name, slot.writer, slot.hlc)

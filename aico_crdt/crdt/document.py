@@ -13,7 +13,8 @@ Root map ``r``, one key a slot::
 A writer sets only keys that end in its own name, and deletes the keys of others that it has seen (observed
 remove), so each key is written by one client and rewriting it does not grow the document. ``seen`` lists the
 writers of the ``*`` slots an editor saw; it is there only when the document may be born more than once.
-Root text ``t`` is the mergeable text.
+Root text ``t`` is the mergeable text. What it reads is what Yrs makes of the document's canonical encoding
+(:mod:`aico_crdt.crdt.order`); a text of one writer reads so anyhow.
 
 A Document serves one thread at a time.
 """
@@ -32,6 +33,7 @@ from pycrdt._pycrdt import Doc, Map, Subscription, Text, Transaction
 from pycrdt._pycrdt import merge_updates as _merge_updates
 
 from aico_crdt import clock
+from aico_crdt.crdt import order
 from aico_crdt.crdt import value as values
 from aico_crdt.errors import AicoError, Closed, InvalidValue, Malformed, NotYet
 from aico_crdt.ids import WRITER_CHARS
@@ -86,7 +88,8 @@ class Document:
         self.writer = check_writer(writer)
         self._derived = derived
         self._slots: list[Slot] | None = None
-        self._text: str | None = None
+        self._text: str | None = None  # as Yrs has it now
+        self._state: bytes | None = None  # None: what Yrs has may not stand in the order that counts
         self._malformed = 0
 
     @classmethod
@@ -111,7 +114,15 @@ class Document:
         """
         document = cls.new(client, writer, derived=derived)
         document._yrs.merge(state)
+        document._state = state
         return document
+
+    @classmethod
+    def take(cls, state: bytes, client: int, writer: str, *, derived: bool = False) -> Document:
+        """As :meth:`load`, from any :meth:`encoding` of it; one from elsewhere has passed the walker."""
+        if order.is_shared(state, _TEXT):
+            state = order.canonical(state)
+        return cls.load(state, client, writer, derived=derived)
 
     # Writing
 
@@ -226,7 +237,7 @@ class Document:
             InvalidValue: `index` lies outside, or `text` is too large or holds a lone surrogate.
         """
         values.plain(text)
-        before = self.text()
+        before = self._draft()
         if not 0 <= index <= len(before):
             raise InvalidValue("The place to insert at lies outside the text.")
         if not text:
@@ -241,7 +252,7 @@ class Document:
         Raises:
             InvalidValue: the range lies outside the text.
         """
-        before = self.text()
+        before = self._draft()
         end = index + length
         if not 0 <= index <= end <= len(before):
             raise InvalidValue("The range to delete lies outside the text.")
@@ -279,15 +290,14 @@ class Document:
             Malformed: Yrs refused the bytes or panicked.
             Closed: an earlier call failed; load the document again.
         """
-        self._slots = self._text = None
-        self._yrs.merge(update)
+        self.replay(update)
         if self.state_vector() != predicted:
             self._yrs.poison()
             raise NotYet("clock", "An update left operations pending.", "Deliver what it depends on first.")
 
     def replay(self, update: bytes) -> None:
         """Merge `update` again, which this replica wrote or merged before. Nothing is checked."""
-        self._slots = self._text = None
+        self._slots = self._text = self._state = None
         self._yrs.merge(update)
 
     # Reading
@@ -312,13 +322,28 @@ class Document:
 
     def text(self) -> str:
         """The mergeable text; empty if there is none."""
-        if self._text is None:
-            with self._yrs as txn:
-                self._text = self._yrs.text(txn).get_string(txn)
-        return self._text
+        if self._state is None and (self._text is None or len(self.state_vector()) > 1):
+            self.state()
+        return self._draft()
 
     def state(self) -> bytes:
-        """The whole document as one Yjs v1 update. Equal documents may encode differently (content_hash)."""
+        """The whole document as one Yjs v1 update; of a text of several writers the canonical encoding.
+
+        Other documents that are equal may encode differently (content_hash).
+        """
+        if self._state is None:
+            state = self.encoding()
+            if order.is_shared(state, _TEXT):
+                state = order.canonical(state)
+                self._yrs = self._yrs.again(state)
+                self._slots = self._text = None
+            self._state = state
+        return self._state
+
+    def encoding(self) -> bytes:
+        """The whole document as a Yjs v1 update, as Yrs has it now: what :meth:`take` makes a document of again."""
+        if self._state is not None:
+            return self._state
         self._yrs.commit()
         with self._yrs as txn:
             return self._yrs.doc.get_update(txn, _NOTHING)
@@ -338,6 +363,14 @@ class Document:
 
     # Inside
 
+    def _draft(self) -> str:
+        """The text as Yrs has it now, in which places to insert and delete at are counted."""
+        if self._text is None:
+            self.state()
+            with self._yrs as txn:
+                self._text = self._yrs.text(txn).get_string(txn)
+        return self._text
+
     def _key(self, name: str) -> str:
         return f"{name}@{self.writer}"
 
@@ -351,7 +384,7 @@ class Document:
 
     def _writing(self) -> _Yrs:
         self._yrs.listen()
-        self._slots = None
+        self._slots = self._state = None
         return self._yrs
 
 
@@ -363,9 +396,10 @@ class _Yrs:
     anything changed) poisons the document, because Yrs does not roll back.
     """
 
-    __slots__ = ("_poisoned", "_subscription", "_txn", "_updates", "doc", "root")
+    __slots__ = ("_client", "_poisoned", "_subscription", "_txn", "_updates", "doc", "root")
 
     def __init__(self, client: int) -> None:
+        self._client = client
         self.doc = Doc(client, None, None)
         self._txn: Transaction | None = None
         self._updates: list[bytes] = []
@@ -424,6 +458,13 @@ class _Yrs:
             self.doc.apply_update(txn, update)
         self.commit()
         del self._updates[own:]
+
+    def again(self, state: bytes) -> _Yrs:
+        """The same, loaded anew from `state`, with the updates that were not taken yet."""
+        fresh = _Yrs(self._client)
+        fresh.merge(state)
+        fresh._updates += self.take()
+        return fresh
 
     def poison(self) -> None:
         self._poisoned = True

@@ -30,7 +30,7 @@ def merge(document: Document, update: bytes, client: int, writer: str, *, overla
         document.apply(update, walked.after(known))
         return
     others = [slot for slot in document.slots() if slot.writer != writer]
-    if walked.cuts and not walked.cuts.isdisjoint(pairs_of(document.state())):
+    if walked.cuts and not walked.cuts.isdisjoint(pairs_of(document.encoding())):
         raise NotAllowed("An update cuts a character of the text in two.")
     document.apply(update, walked.after(known))
     if "r" in walked.roots or others:

@@ -258,7 +258,7 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
         raise Malformed("A body is of another document.")
     walk(state, {}, None, max_bytes=BODY_MAX_BYTES)
     kind = workspace.kind(collection)
-    document = Document.load(state, core.client, core.writer, derived=kind.derived)
+    document = Document.take(state, core.client, core.writer, derived=kind.derived)
     if document.content_hash(kind.version) != record.state_hash and not trusted:
         raise NotAllowed("A body is not the one its manifest attests.")
     opened.id = document_id
@@ -298,11 +298,11 @@ def _merge_later(workspace: Workspace, opened: OpenDocument, document: Document)
     for header, index, operation in refold.operations(core, records, collection, opened.key):
         client = ids.client_id(header.device, header.incarnation)
         writer = ids.writer(header.device, header.incarnation)
-        before = document.state()
+        before = document.encoding()
         try:
             foreign.merge(document, operation.payload, client, writer, overlap=True)
         except (NotYet, PeerError):
-            document = Document.load(before, core.client, core.writer, derived=derived)
+            document = Document.take(before, core.client, core.writer, derived=derived)
             feed = workspace.feed(collection, header.device, header.incarnation)
             place = layout.item(feed.number, header.seq, index)
             item, entry = records.get(place), records.get(layout.entry(feed.number, header.seq))

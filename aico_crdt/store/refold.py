@@ -115,7 +115,7 @@ def refold(
         document_id = operation.document
         client = ids.client_id(header.device, header.incarnation)
         writer = ids.writer(header.device, header.incarnation)
-        before = document.state()
+        before = document.encoding()
         try:
             update = without_lost(
                 records, collection, key, header, operation.payload, document.state_vector(),
@@ -124,7 +124,7 @@ def refold(
             foreign.merge(document, update, client, writer, overlap=True)
         except (NotYet, PeerError):
             lost += 1
-            document = _load(core, before, derived)
+            document = Document.take(before, core.client, core.writer, derived=derived)
     return document, document_id, lost
 
 

@@ -1,0 +1,169 @@
+"""The canonical encoding of a text that several have written: what fixes the order of its characters.
+
+Yrs places an insertion by the elements it names left and right of it and by what stands between them when it arrives
+(YATA). Where these two were neighbours for its author, as an honest editor's always were, the order in which
+insertions arrive makes no difference. Where they were not, it does; nor does the encoding of a document say in which
+order its elements stand: it is found again when the document is loaded. So the order that counts is the one that
+Yrs finds when it loads the document from this encoding, which depends on nothing but the set of operations:
+
+- clients in descending order, their structs by clock, as in any update;
+- structs joined wherever one continues the other: same client, next clock, the one before as left origin, the same
+  right origin, contents of one kind. (Where Yrs splits and joins them depends on what came when.)
+- delete ranges in order and joined.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aico_crdt.crdt.lib0 import read_string, read_varuint, skip_any, utf16_length, write_varuint
+
+_GC: Final = 0
+_DELETED: Final = 1
+_STRING: Final = 4
+_TYPE: Final = 7
+_ANY: Final = 8
+_FORMAT: Final = 6
+_XML_ELEMENT: Final = 3
+_LEFT: Final = 0x80
+_RIGHT: Final = 0x40
+_KEY: Final = 0x20
+_CONTENT: Final = 0x1F
+_MAX_DEPTH: Final = 64
+
+
+def is_shared(state: bytes, root: str) -> bool:
+    """Whether several clients have operations in the document of this encoded state, and the root type `root` may be
+    among what they wrote. Costs no more than a search in the bytes."""
+    clients, _ = read_varuint(state, 0)
+    name = root.encode()
+    return clients > 1 and b"\1" + write_varuint(len(name)) + name in state
+
+
+def canonical(state: bytes) -> bytes:
+    """The canonical encoding of a document, from any encoding of the whole of it (Yjs v1).
+
+    Raises:
+        Malformed, IndexError: `state` is none. It is meant to come from Yrs, or to have passed the walker.
+    """
+    clients, i = read_varuint(state, 0)
+    runs: dict[int, bytes] = {}
+    for _ in range(clients):
+        structs, i = read_varuint(state, i)
+        client, i = read_varuint(state, i)
+        first, i = read_varuint(state, i)
+        joined, i = _join(state, i, structs, client, first)
+        runs[client] = write_varuint(len(joined)) + write_varuint(client) + write_varuint(first) + b"".join(joined)
+    out = [write_varuint(clients), *(runs[client] for client in sorted(runs, reverse=True))]
+    return b"".join(out) + _deletes(state, i)
+
+
+def _join(data: bytes, i: int, structs: int, client: int, clock: int) -> tuple[list[bytes], int]:
+    """The structs of one client from position `i`, joined and encoded; and the position after them."""
+    joined: list[bytes] = []
+    own = write_varuint(client)
+    head, right, kind, size, parts = b"", b"", -1, 0, []  # the run being joined
+    for _ in range(structs):
+        begin = i
+        info = data[i]
+        ref = info & _CONTENT
+        i += 1
+        continues = False
+        its_right = b""
+        if info == _GC:
+            continues = kind == _GC
+        elif info & (_LEFT | _RIGHT):
+            if info & _LEFT:
+                if data.startswith(own, i):
+                    target, after = read_varuint(data, i + len(own))
+                    continues = kind == ref and target == clock - 1
+                else:
+                    after = _skip_varuint(data, _skip_varuint(data, i))
+                i = after
+            if info & _RIGHT:
+                after = _skip_varuint(data, _skip_varuint(data, i))
+                its_right = data[i:after]
+                i = after
+            continues = continues and its_right == right
+        else:
+            named = data[i]
+            i += 1
+            if named == 1:
+                _, i = read_string(data, i)
+            else:
+                i = _skip_varuint(data, _skip_varuint(data, i))
+            if info & _KEY:
+                _, i = read_string(data, i)
+        content = i
+        if ref in (_GC, _DELETED):
+            length, i = read_varuint(data, i)
+            mass = length
+            part = b""
+        elif ref == _STRING:
+            mass, i = read_varuint(data, i)
+            part = data[i : i + mass]
+            length = mass if part.isascii() else utf16_length(part.decode())
+            i += mass
+        elif ref == _ANY:
+            length, i = read_varuint(data, i)
+            mass, start = length, i
+            for _ in range(length):
+                i = skip_any(data, i, _MAX_DEPTH)
+            part = data[start:i]
+        else:
+            i = _skip_other(data, i, ref)
+            length, mass, part, continues = 1, -1, data[content:i], False
+        if continues:
+            size += mass
+            parts.append(part)
+        else:
+            if kind >= 0:
+                joined.append(_encoded(head, size, parts))
+            head, right, kind, size, parts = data[begin:content], its_right, ref, mass, [part]
+        clock += length
+    joined.append(_encoded(head, size, parts))
+    return joined, i
+
+
+def _encoded(head: bytes, size: int, parts: list[bytes]) -> bytes:
+    return head + (b"" if size < 0 else write_varuint(size)) + b"".join(parts)
+
+
+def _skip_varuint(data: bytes, i: int) -> int:
+    while data[i] > 127:
+        i += 1
+    return i + 1
+
+
+def _skip_other(data: bytes, i: int, ref: int) -> int:
+    if ref == _TYPE:
+        element = data[i] == _XML_ELEMENT
+        return read_string(data, i + 1)[1] if element else i + 1
+    if ref == _FORMAT:
+        _, i = read_string(data, i)
+    size, i = read_varuint(data, i)
+    return i + size
+
+
+def _deletes(data: bytes, i: int) -> bytes:
+    clients, i = read_varuint(data, i)
+    ranges: dict[int, list[list[int]]] = {}
+    for _ in range(clients):
+        client, i = read_varuint(data, i)
+        count, i = read_varuint(data, i)
+        found = ranges.setdefault(client, [])
+        for _ in range(count):
+            clock, i = read_varuint(data, i)
+            length, i = read_varuint(data, i)
+            found.append([clock, length])
+    out = [write_varuint(clients)]
+    for client in sorted(ranges, reverse=True):
+        joined: list[list[int]] = []
+        for clock, length in sorted(ranges[client]):
+            if joined and clock <= joined[-1][0] + joined[-1][1]:
+                joined[-1][1] = max(joined[-1][1], clock + length - joined[-1][0])
+            else:
+                joined.append([clock, length])
+        out += (write_varuint(client), write_varuint(len(joined)))
+        out += (write_varuint(number) for pair in joined for number in pair)
+    return b"".join(out)
