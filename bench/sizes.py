@@ -113,7 +113,7 @@ def _state_bytes(store: Store, kind: str, name: str) -> int:
         collection, key = found
         record = records.get(layout.document(b"D", collection.number, key))
         assert record is not None
-        return len(states.read(core, records, collection, key, DocumentRecord.unpack(record)))
+        return len(states.read(core, records, DocumentRecord.unpack(record)))
 
 
 def store_bytes(bench: Bench) -> Result:

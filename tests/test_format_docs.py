@@ -84,7 +84,7 @@ def test_every_prefix_of_a_key_is_documented_with_the_length_of_its_keys() -> No
     lengths = {row[0]: int(row[2]) for row in KEYS if row[2]}
     assert lengths == {letter.decode(): length for letter, length in verify._KEY_BYTES.items()}
     assert {row[0] for row in KEYS} == {*lengths, "M"}
-    used = found_in_sources(r"""(?:scan|scan_raw|document)\(b"([A-Z])\"""")
+    used = found_in_sources(r"""(?:scan|scan_raw|document|life)\(b"([A-Z])\"""")
     made = set(re.findall(r'return b"([A-Z])"', SOURCES["store/layout.py"]))
     assert made | used == {row[0] for row in KEYS}
 

@@ -467,7 +467,7 @@ def anatomy(store: DocumentStore, named: naming.Named) -> Anatomy:
                 verdicts[header.hash] = verify(core, records, feed, header.seq)
         others = [d for d in core.directory.readers(collection) if d != store.device]
         wrote = []
-        state = states.read(core, records, collection, key, record)
+        state = states.read(core, records, record)
         document = Document.load(state, core.client, core.writer)
         for slot in document.slots():
             found = origin.get((slot.name, slot.writer, slot.hlc))
@@ -496,7 +496,7 @@ def _origins(
 ) -> dict[tuple[str, str, int], Header]:
     """The header of the entry that brought each slot: found by applying the entries again, one by one."""
     derived = core.kinds[named.kind].derived
-    start = refold.base(core, records, named.collection, named.key, record)
+    start = refold.base(core, records, record)
     if start is None:
         document = Document.new(core.client, core.writer, derived=derived)
     else:

@@ -206,7 +206,7 @@ def read_bodies(
         record = DocumentRecord.unpack(stored)
         if record.state != layout.WHOLE:
             continue
-        state = states.read(core, records, collection, key, record)
+        state = states.read(core, records, record)
         row = rows.read(core, records, collection, key)
         assert row is not None
         plain = msgpack.packb([row.id, state])
@@ -270,9 +270,10 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     record.state = layout.WHOLE
     number = collection.number
     life_key = core.lives.key(record.slot)
-    for letter, value in ((b"S", document.state()), (b"B", document.state())):
-        place = layout.document(letter, number, key)
-        workspace.records.put(place, sealing.seal(value, place, life_key))
+    for letter in (b"S", b"B"):
+        place = layout.life(letter, record.slot)
+        workspace.records.put(place, sealing.seal(document.state(), place, life_key))
+    record.base = layout.BASE_KEPT
     rows.write(workspace, opened, document, life_key)
     workspace.records.put(layout.document(b"D", number, key), record.pack())
     workspace.log(collection, key, life, FETCHED, record.stamp)
@@ -284,7 +285,7 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
 def _merge_own(workspace: Workspace, opened: OpenDocument, document: Document) -> None:
     """What this store already had of a document that fell behind is merged into the body."""
     assert opened.record is not None
-    own = states.find(workspace.core, workspace.records, opened.collection, opened.key, opened.record)
+    own = states.find(workspace.core, workspace.records, opened.record)
     if own is not None:
         known = document.state_vector()
         document.apply(own, walk(own, {}, None, max_bytes=BODY_MAX_BYTES).after(known))

@@ -74,7 +74,7 @@ def end_life(
         core = workspace.core
         _write_operations(workspace, opened)
         if not opened.born:
-            for index in rows.present_index_keys(core, records, opened.collection, key, core.lives.key(record.slot)):
+            for index in rows.present_index_keys(core, records, opened.collection, key, record):
                 records.delete(index)
         hidden = record.copy()
         hidden.state = layout.HIDDEN
@@ -102,13 +102,16 @@ def drop_life(workspace: Workspace, collection: Collection, key: bytes) -> None:
     """Delete what a hidden life left in the tables: state, row, base, its items in feeds."""
     records = workspace.records
     stored = records.get(layout.document(b"D", collection.number, key))
-    life = 0 if stored is None else DocumentRecord.unpack(stored).life
+    if stored is None:
+        return
+    record = DocumentRecord.unpack(stored)
     for operation, value in list(records.scan(layout.document(b"O", collection.number, key))):
         feed_number, seq, index = unpack(layout.ITEM_AT, value, "operation")
-        workspace.bury_item(feed_number, seq, index, key, life)
+        workspace.bury_item(feed_number, seq, index, key, record.life)
         records.delete(operation)
-    for letter in (b"S", b"R", b"B", b"D"):
-        records.delete(layout.document(letter, collection.number, key))
+    for letter in (b"S", b"R", b"B"):
+        records.delete(layout.life(letter, record.slot))
+    records.delete(layout.document(b"D", collection.number, key))
 
 
 Owed = tuple[bytes, int, bytes, int, int]

@@ -586,8 +586,7 @@ class Intake:
         record = DocumentRecord.unpack(stored)
         if record.state != layout.WHOLE:
             return
-        life_key = core.lives.key(record.slot)
-        present = rows.present_index_keys(core, records, collection, key, life_key)
+        present = rows.present_index_keys(core, records, collection, key, record)
         row = rows.read(core, records, collection, key)
         assert row is not None
         document, _, _ = refold.refold(core, records, collection, key, record)

@@ -14,10 +14,10 @@ prefix  key after it                         value
 ``E``   `@` seq u64                          arrival u64, signature 64, header
 ``I``   `@` seq u64 index u16                life slot u64, item sealed again; or GRAVE, document key, life
 ``A``   `#` arrival u64                      `@` seq u64
-``D``   `#` document key 16                  life, slot, flags, creator, state hash, stamp
-``S``   `#` document key 16                  state of the living life, sealed under its key; none if the row says it all
-``R``   `#` document key 16                  row, sealed under the life's key
-``B``   `#` document key 16                  base: the state everything pruned was folded into, sealed
+``D``   `#` document key 16                  life, slot, state, base, creator, state hash, stamp
+``S``   life slot u64                        state of that life, sealed under its key; none if the row says it all
+``R``   life slot u64                        row, sealed under the life's key
+``B``   life slot u64                        base: the state everything pruned was folded into, sealed
 ``O``   `#` document key 16 arrival u64 i16  `@` seq u64 index u16: items of the living life since its base
 ``T``   `#` document key 16                  tombstone: greatest dead life, stamp, where it went (sealed)
 ``U``   due ms u64 `#` document key 16 life  a dead life whose key is still to be destroyed: slot, feed, seq
@@ -58,6 +58,12 @@ WHOLE: Final = 0
 STUB: Final = 1
 HIDDEN: Final = 2
 """States of a document's life: body here; only known by hash; forgotten, its key waiting to be destroyed."""
+
+NO_BASE: Final = 0
+BASE_KEPT: Final = 1
+BASE_IS_STATE: Final = 2
+"""What a life was folded into when its first entries were pruned: nothing was; a record of its own; its state, which
+nothing has changed since."""
 
 
 def check(key: bytes, value: bytes, secret: bytes) -> bytes:
@@ -114,8 +120,13 @@ def arrival(number: int, at: int) -> bytes:
 
 
 def document(letter: bytes, number: int, key: bytes) -> bytes:
-    """Keys of one document: `letter` is one of D, S, R, B, T."""
+    """Keys of one document: `letter` is D or T."""
     return letter + COLLECTION.pack(number) + key
+
+
+def life(letter: bytes, slot: int) -> bytes:
+    """Keys of what is sealed under the key of one life: `letter` is one of S, R, B."""
+    return letter + U64.pack(slot)
 
 
 def operation(number: int, key: bytes, at: int, index: int) -> bytes:

@@ -279,14 +279,17 @@ def _fold(core: Core, records: Records, collection: Collection, key: bytes, item
             goes.append(operation)
         else:
             stays = True
-    place = layout.document(b"B", number, key)
     whole = record is not None and record.state == layout.WHOLE
     if goes and whole and record is not None:
         if stays:
             document, _, _ = refold.refold(core, records, collection, key, record, only=items)
+            place = layout.life(b"B", record.slot)
             records.put(place, sealing.seal(document.state(), place, core.lives.key(record.slot)))
+            record.base = layout.BASE_KEPT
         else:
-            records.put(place, b"")  # the state itself, until it is next changed
+            records.delete(layout.life(b"B", record.slot))
+            record.base = layout.BASE_IS_STATE
+        records.put(layout.document(b"D", number, key), record.pack())
     for operation in goes:
         records.delete(operation)
     return int(bool(goes) and whole)

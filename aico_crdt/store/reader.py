@@ -83,7 +83,7 @@ class Reader:
                 stored = records.get(layout.document(b"D", collection.number, key))
                 record = None if stored is None else DocumentRecord.unpack(stored)
                 if record is not None and record.state == layout.WHOLE:
-                    state = states.read(self._core, records, collection, key, record)
+                    state = states.read(self._core, records, record)
                     return Document.load(state, self._core.client, self._core.writer).text()
         raise NotFound(f"There is no {kind} {document_id} here.", "Check the id.")
 

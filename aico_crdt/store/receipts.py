@@ -163,8 +163,9 @@ def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
             key = core.directory.spaces[collection.space].document_key(kind, document_id)
             others = [device for device in core.directory.readers(collection) if device != core.identity.device]
             stored = records.get(layout.document(b"D", collection.number, key))
-            if stored is not None and DocumentRecord.unpack(stored).state != layout.HIDDEN:
-                places = _places(records, collection, key)
+            record = None if stored is None else DocumentRecord.unpack(stored)
+            if record is not None and record.state != layout.HIDDEN:
+                places = _places(records, collection, key, record)
                 on = tuple(d for d in others if all(held(records, d, feed)[0] >= seq for feed, seq in places))
                 return Receipt(kind, document_id, True, on, tuple(d for d in others if d not in on))
             dead = tombstone(records, collection, key)
@@ -175,7 +176,7 @@ def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
     raise NotFound(f"There is no {kind} {document_id} here.", "Check the id, or sync with the device that has it.")
 
 
-def _places(records: Records, collection: Collection, key: bytes) -> list[tuple[int, int]]:
+def _places(records: Records, collection: Collection, key: bytes, record: DocumentRecord) -> list[tuple[int, int]]:
     """The last entry of each feed that may have touched the living life.
 
     Where some were pruned, nobody knows any more which: then whoever holds all that was pruned here holds them.
@@ -184,7 +185,7 @@ def _places(records: Records, collection: Collection, key: bytes) -> list[tuple[
     for _, value in records.scan(layout.document(b"O", collection.number, key)):
         feed_number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
         last[feed_number] = max(seq, last.get(feed_number, 0))
-    if records.get(layout.document(b"B", collection.number, key)) is not None:
+    if record.base != layout.NO_BASE:
         for _, value in records.scan(layout.feed_prefix(collection.number)):
             feed = FeedRecord.unpack(value)
             last[feed.number] = max(feed.floor - 1, last.get(feed.number, 0))

@@ -117,7 +117,7 @@ class Counters:
 
 _COUNTERS: Final = struct.Struct(">10Q")
 _FEED: Final = struct.Struct(">IQQ32sQQQ64s")
-_DOCUMENT: Final = struct.Struct(">IQB32s32sQ")
+_DOCUMENT: Final = struct.Struct(">IQBB32s32sQ")
 NO_SIGNATURE: Final = bytes(64)
 
 
@@ -155,19 +155,24 @@ class DocumentRecord:
     life: int
     slot: int
     state: int
+    base: int
     creator: bytes
     state_hash: bytes
     stamp: int
 
     def pack(self) -> bytes:
-        return _DOCUMENT.pack(self.life, self.slot, self.state, self.creator, self.state_hash, self.stamp)
+        return _DOCUMENT.pack(
+            self.life, self.slot, self.state, self.base, self.creator, self.state_hash, self.stamp
+        )
 
     @classmethod
     def unpack(cls, value: bytes) -> DocumentRecord:
         return cls(*unpack(_DOCUMENT, value, "document"))
 
     def copy(self) -> DocumentRecord:
-        return DocumentRecord(self.life, self.slot, self.state, self.creator, self.state_hash, self.stamp)
+        return DocumentRecord(
+            self.life, self.slot, self.state, self.base, self.creator, self.state_hash, self.stamp
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,14 +84,16 @@ def open_stored_item(core: Core, key: bytes, stored: bytes) -> bytes:
     return sealing.unseal(stored[8:], key, core.lives.key(slot))
 
 
-def base(core: Core, records: Records, collection: Collection, key: bytes, record: DocumentRecord) -> bytes | None:
+def base(core: Core, records: Records, record: DocumentRecord) -> bytes | None:
     """The state everything pruned was folded into; None when nothing was."""
-    place = layout.document(b"B", collection.number, key)
+    if record.base == layout.NO_BASE:
+        return None
+    if record.base == layout.BASE_IS_STATE:
+        return states.read(core, records, record)
+    place = layout.life(b"B", record.slot)
     stored = records.get(place)
     if stored is None:
-        return None
-    if stored == b"":
-        return states.read(core, records, collection, key, record)
+        raise Damaged("The base of a document is missing.")
     return sealing.unseal(stored, place, core.lives.key(record.slot))
 
 
@@ -108,7 +110,7 @@ def refold(
     An item that refers to what a fork made void is passed over: its author writes it again.
     """
     derived = core.kinds[collection.kind].derived
-    start = base(core, records, collection, key, record)
+    start = base(core, records, record)
     state, document_id, lost = start, "", 0
     document = _load(core, state, derived)
     for header, _, operation in operations(core, records, collection, key, only):

@@ -82,7 +82,7 @@ def write_birth(
     record.state_hash = content_hash([slot], "", kind.version)
     for index in index_keys(workspace.core, collection, key, fields):
         workspace.records.put(index, b"")
-    place = layout.document(b"R", collection.number, key)
+    place = layout.life(b"R", record.slot)
     packed: bytes = msgpack.packb([opened.id, fields, {}, [incarnation, differing, birth.hlc]])
     workspace.records.put(place, sealing.seal(packed, place, life_key))
     return True
@@ -105,12 +105,12 @@ def write(workspace: Workspace, opened: OpenDocument, document: Document, life_k
     slots = document.slots()
     record.stamp = max((slot.hlc for slot in slots), default=record.stamp)
     record.state_hash = document.content_hash(kind.version)
-    place = layout.document(b"R", collection.number, key)
+    place = layout.life(b"R", record.slot)
     wanted = index_keys(workspace.core, collection, key, folded.fields)
     if opened.born:
         added, gone = wanted, set()
     else:
-        present = present_index_keys(workspace.core, workspace.records, collection, key, life_key)
+        present = present_index_keys(workspace.core, workspace.records, collection, key, record)
         added, gone = wanted - present, present - wanted
     for index in gone:
         workspace.records.delete(index)
@@ -119,13 +119,23 @@ def write(workspace: Workspace, opened: OpenDocument, document: Document, life_k
     workspace.records.put(place, sealing.seal(pack_row(opened.id, folded), place, life_key))
 
 
-def present_index_keys(core: Core, records: Records, collection: Collection, key: bytes, life_key: bytes) -> set[bytes]:
+def present_index_keys(
+    core: Core, records: Records, collection: Collection, key: bytes, record: DocumentRecord
+) -> set[bytes]:
     """The index keys of the row on disk; none when there is no row."""
-    place = layout.document(b"R", collection.number, key)
+    row = find(core, records, record)
+    return set() if row is None else index_keys(core, collection, key, row.fields)
+
+
+def find(core: Core, records: Records, record: DocumentRecord) -> OpenRow | None:
+    """The row of the life that `record` tells of, as it is packed; None when there is none.
+
+    Raises:
+        Damaged: it does not open.
+    """
+    place = layout.life(b"R", record.slot)
     sealed = records.get(place)
-    if sealed is None:
-        return set()
-    return index_keys(core, collection, key, open_row(sealing.unseal(sealed, place, life_key)).fields)
+    return None if sealed is None else open_row(sealing.unseal(sealed, place, core.lives.key(record.slot)))
 
 
 def read(core: Core, records: Records, collection: Collection, key: bytes) -> Row | None:
@@ -136,7 +146,7 @@ def read(core: Core, records: Records, collection: Collection, key: bytes) -> Ro
     record = DocumentRecord.unpack(stored)
     if record.state == layout.HIDDEN:
         return None
-    place = layout.document(b"R", collection.number, key)
+    place = layout.life(b"R", record.slot)
     sealed = records.get(place)
     if sealed is None:
         return Row(collection.kind, "", collection.space, record.life, {}, hlc=record.stamp, stub=True)
@@ -149,12 +159,10 @@ def peek(core: Core, records: Records, collection: Collection, key: bytes) -> tu
     if row is not None:
         return row, row.id
     stored = records.get(layout.document(b"D", collection.number, key))
-    place = layout.document(b"R", collection.number, key)
-    sealed = records.get(place)
-    if stored is None or sealed is None:
+    if stored is None:
         return None, ""
     try:
-        packed = sealing.unseal(sealed, place, core.lives.key(DocumentRecord.unpack(stored).slot))
+        found = find(core, records, DocumentRecord.unpack(stored))
     except Damaged:
         return None, ""  # its key was destroyed a moment ago
-    return None, open_row(packed).id
+    return None, "" if found is None else found.id

@@ -11,26 +11,21 @@ from aico_crdt.crdt.birth import Birth, write_birth
 from aico_crdt.errors import Damaged
 from aico_crdt.store import layout, rows, sealing
 from aico_crdt.store.core import Core
-from aico_crdt.store.records import Collection, DocumentRecord, Records
+from aico_crdt.store.records import DocumentRecord, Records
 
 
-def find(core: Core, records: Records, collection: Collection, key: bytes, record: DocumentRecord) -> bytes | None:
+def find(core: Core, records: Records, record: DocumentRecord) -> bytes | None:
     """The state of the life that `record` tells of; None when only its hash is known here.
 
     Raises:
         Damaged: it does not open.
     """
-    life_key = core.lives.key(record.slot)
-    place = layout.document(b"S", collection.number, key)
+    place = layout.life(b"S", record.slot)
     sealed = records.get(place)
     if sealed is not None:
-        return sealing.unseal(sealed, place, life_key)
-    place = layout.document(b"R", collection.number, key)
-    sealed = records.get(place)
-    if sealed is None:
-        return None
-    row = rows.open_row(sealing.unseal(sealed, place, life_key))
-    if row.birth is None:
+        return sealing.unseal(sealed, place, core.lives.key(record.slot))
+    row = rows.find(core, records, record)
+    if row is None or row.birth is None:
         return None
     incarnation, differing, hlc = row.birth
     writer = ids.writer(record.creator, incarnation)
@@ -38,13 +33,13 @@ def find(core: Core, records: Records, collection: Collection, key: bytes, recor
     return write_birth(client, writer, Birth(hlc, {**row.fields, **differing}))
 
 
-def read(core: Core, records: Records, collection: Collection, key: bytes, record: DocumentRecord) -> bytes:
+def read(core: Core, records: Records, record: DocumentRecord) -> bytes:
     """As :func:`find`, of a document that is whole here.
 
     Raises:
         Damaged: it is missing or does not open.
     """
-    state = find(core, records, collection, key, record)
+    state = find(core, records, record)
     if state is None:
         raise Damaged("A document's state is missing.")
     return state

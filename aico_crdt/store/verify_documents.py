@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aico_crdt.crdt import Document
 from aico_crdt.errors import Damaged
-from aico_crdt.store import forget, layout, refold, rows, sealing, states
+from aico_crdt.store import forget, layout, refold, rows, states
 from aico_crdt.store.kind import Row
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, unpack
 from aico_crdt.store.verify_report import Scope
@@ -44,7 +44,7 @@ def check_documents(scope: Scope) -> None:
             indexed += _check_row(scope, collection, key[3:], record)
             if record.state == layout.WHOLE:
                 _check_whole(scope, collection, key[3:], record, forked=collection.number in forked)
-    _orphans(scope)
+    _orphans(scope, slots)
     _indexes(scope, indexed, stubs)
     _operations(scope)
     _owed(scope, slots)
@@ -78,7 +78,7 @@ def _check_row(scope: Scope, collection: Collection, key: bytes, record: Documen
 def _check_whole(scope: Scope, collection: Collection, key: bytes, record: DocumentRecord, *, forked: bool) -> None:
     core = scope.core
     kind = core.kinds[collection.kind]
-    state = states.read(core, scope.records, collection, key, record)
+    state = states.read(core, scope.records, record)
     document = Document.load(state, core.client, core.writer, derived=kind.derived)
     if document.content_hash(kind.version) != record.state_hash:
         raise Damaged("A document's state is not the one its record names.")
@@ -90,12 +90,10 @@ def _check_whole(scope: Scope, collection: Collection, key: bytes, record: Docum
     folded = rows.fold(kind, row.id, document)
     if rows.pack_row(row.id, folded) != _packed(row):
         raise Damaged("A document's row is not what its state folds to.")
-    base = scope.records.get(layout.document(b"B", collection.number, key))
     operations = next(scope.records.scan_raw(layout.document(b"O", collection.number, key)), None)
-    if base == b"" and operations is not None:
+    if record.base == layout.BASE_IS_STATE and operations is not None:
         raise Damaged("A document's base is said to be its state, but entries follow it.")
-    if base:
-        sealing.unseal(base, layout.document(b"B", collection.number, key), core.lives.key(record.slot))
+    refold.base(core, scope.records, record)
     if scope.refold:
         again, document_id, lost = refold.refold(core, scope.records, collection, key, record)
         scope.report.count("refolded")
@@ -111,11 +109,11 @@ def _packed(row: Row) -> bytes:
     return rows.pack_row(row.id, Folded(row.fields, row.conflicts))
 
 
-def _orphans(scope: Scope) -> None:
-    """Nothing is left of documents that are not here."""
+def _orphans(scope: Scope, slots: set[int]) -> None:
+    """Nothing is left of lives that are not here."""
     for letter in (b"S", b"R", b"B"):
         for key, _ in scope.records.scan_raw(letter):
-            if scope.records.get(b"D" + key[1:]) is None:
+            if int.from_bytes(key[1:], "big") not in slots:
                 scope.report.add("document", key[1:].hex(), "Something is left of a document that is not here.")
 
 

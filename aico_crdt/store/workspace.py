@@ -257,7 +257,7 @@ class Workspace:
         self.counters.slot += 1
         slot = self.counters.slot
         self.core.lives.reserve(slot)
-        opened.record = DocumentRecord(opened.dead + 1, slot, layout.WHOLE, creator, bytes(32), 0)
+        opened.record = DocumentRecord(opened.dead + 1, slot, layout.WHOLE, layout.NO_BASE, creator, bytes(32), 0)
         opened.saved, opened.document, opened.born, opened.forgotten = None, None, True, False
         opened.birth = opened.unsent = None
         opened.updates.clear()
@@ -280,7 +280,7 @@ class Workspace:
                 state: bytes | None = write_birth(client, writer, birth)
                 updates = []
             elif opened.saved is None and not opened.born:
-                state = opened.saved = states.read(core, self.records, opened.collection, opened.key, record)
+                state = opened.saved = states.read(core, self.records, record)
             else:
                 state = opened.saved
             derived = self.kind(opened.collection).derived
@@ -451,7 +451,7 @@ class Workspace:
                 document = self.load(opened)
                 state = document.state()
                 self.keep_base(opened)
-                place = layout.document(b"S", number, key)
+                place = layout.life(b"S", record.slot)
                 self.records.put(place, sealing.seal(state, place, life_key))
                 rows.write(self, opened, document, life_key)
                 opened.saved = state
@@ -469,16 +469,13 @@ class Workspace:
 
     def keep_base(self, opened: OpenDocument) -> None:
         """Before a pruned document's state is first overwritten, keep it as the base. See :mod:`prune`."""
-        if opened.born:
-            return
-        number, key = opened.collection.number, opened.key
-        marker = layout.document(b"B", number, key)
-        stored = self.records.get(marker)
-        if stored == b"":
-            assert opened.record is not None
-            state = states.read(self.core, self.records, opened.collection, opened.key, opened.record)
-            life_key = self.core.lives.key(opened.record.slot)
-            self.records.put(marker, sealing.seal(state, marker, life_key))
+        record = opened.record
+        assert record is not None
+        if record.base == layout.BASE_IS_STATE:
+            place = layout.life(b"B", record.slot)
+            state = states.read(self.core, self.records, record)
+            self.records.put(place, sealing.seal(state, place, self.life_key(opened)))
+            record.base = layout.BASE_KEPT
 
     def log(self, collection: Collection, key: bytes, life: int, what: int, stamp: int) -> None:
         """One record of the change log: what watchers and search indexes follow."""

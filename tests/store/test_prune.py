@@ -51,7 +51,7 @@ def based_on(store: DocumentStore, document: str) -> dict[str, Any]:
         found = store.locate(records, "memory", document)
         assert found is not None
         stored = records.get(layout.document(b"D", found[0].number, found[1]))
-        state = refold.base(core, records, *found, DocumentRecord.unpack(stored or b""))
+        state = refold.base(core, records, DocumentRecord.unpack(stored or b""))
         assert state is not None
         fields = record(Document.load(state, core.client, core.writer).slots())
         return {name: field.value for name, field in fields.items()}

@@ -233,7 +233,7 @@ def _drop(letter: bytes) -> Any:
 
 
 def _drop_living(letter: bytes) -> Any:
-    return lambda records: records.delete(letter + _living(records))
+    return lambda records: records.delete(letter + (records.get(b"D" + _living(records)) or b"")[4:12])
 
 
 def _drop_state(records: Records) -> None:
@@ -258,7 +258,7 @@ def _swap_rows(records: Records) -> None:
 
 def _other_hash(records: Records) -> None:
     key, value = next((k, v) for k, v in records.scan(b"D") if v[12] == layout.WHOLE)
-    records.put(key, value[:45] + bytes(32) + value[77:])
+    records.put(key, value[:46] + bytes(32) + value[78:])
 
 
 def _revive(records: Records) -> None:
