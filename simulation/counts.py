@@ -1,4 +1,4 @@
-"""What a run counts: every class of fault and of deed. A run in which one of them never came up proves nothing of it."""
+"""What a run counts: every class of fault and of deed. Where one never came up, the run proves nothing of it."""
 
 from __future__ import annotations
 

@@ -70,7 +70,9 @@ def run(
         return result
 
 
-def shrink(result: Result, *, devices: int = DEVICES, tries: int = 200) -> list[int]:
+def shrink(
+    result: Result, *, devices: int = DEVICES, without: Collection[str] = (), tries: int = 200
+) -> list[int]:
     """A small set of steps under which the same check still fails (ddmin; Zeller and Hildebrandt, 2002)."""
     kept = list(range(result.steps))
     size = len(kept) // 2
@@ -79,7 +81,8 @@ def shrink(result: Result, *, devices: int = DEVICES, tries: int = 200) -> list[
         while start < len(kept) and tries:
             tries -= 1
             fewer = kept[:start] + kept[start + size :]
-            if run(result.seed, steps=result.steps, devices=devices, only=fewer).check == result.check:
+            again = run(result.seed, steps=result.steps, devices=devices, only=fewer, without=without)
+            if again.check == result.check:
                 kept = fewer
             else:
                 start += size

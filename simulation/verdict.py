@@ -14,6 +14,7 @@ from aico_crdt.store.holds import unseal_hold
 from aico_crdt.store.prune import compact
 from aico_crdt.store.verify import verify
 from property_tests.model import DIRECTORY, Entry, Replica, applied, forgotten, forks, held, shows
+from property_tests.model.entry import Feed
 from simulation.device import CONFIG, Device
 from simulation.finding import Finding
 from simulation.healing import live
@@ -61,7 +62,8 @@ def judge(world: World) -> None:
 
 def same_as(world: World, one: Device, other: Device) -> None:
     """Byte-equal content in every space that both read, and equal rows."""
-    spaces = [space for space in SPACES if space in one.store.directory.spaces and space in other.store.directory.spaces]
+    readable = one.store.directory.spaces.keys() & other.store.directory.spaces.keys()
+    spaces = [space for space in SPACES if space in readable]
     for space in spaces:
         if one.store.content_hash(spaces=[space]) != other.store.content_hash(spaces=[space]):
             raise Finding("content differs", f"{one} and {other} in {space}")
@@ -143,12 +145,12 @@ def heads_as_modelled(device: Device, force: frozenset[Entry]) -> None:
     visible = {
         DIRECTORY if tag == directory else tag.hex() for tag in collections if collections[tag].space != LOCAL
     }
-    expected: dict[tuple[str, str, str], int] = {}
+    expected: dict[Feed, int] = {}
     for entry in force:
         if entry.collection in visible:
-            expected[tuple(entry.feed)] = max(entry.seq, expected.get(tuple(entry.feed), 0))
+            expected[entry.feed] = max(entry.seq, expected.get(entry.feed, 0))
     found = {
-        (DIRECTORY if tag == directory else tag.hex(), author.hex(), incarnation.hex()): seq
+        Feed(DIRECTORY if tag == directory else tag.hex(), author.hex(), incarnation.hex()): seq
         for tag, feeds in device.store.heads().items()
         for author, incarnation, seq, _ in feeds
         if collections[tag].space != LOCAL

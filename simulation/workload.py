@@ -17,7 +17,7 @@ from aico_crdt.store import DocumentStore, Row, Transaction
 from simulation.device import Device
 from simulation.finding import Crash
 from simulation.kinds import RECALLS, TAGS
-from simulation.ledger import Ledger, Note, Place
+from simulation.ledger import Ledger, Note, Place, Sort
 from simulation.oracle import IN, OUT, Operation
 
 HOT: Final = 6
@@ -77,7 +77,7 @@ class Workload:
         deed = Deed(self, device, chance)
         device.intent = deed.written
         try:
-            self._forget(store, deed) if chance.random() < 0.09 else self._transaction(store, deed)
+            (self._forget if chance.random() < 0.09 else self._transaction)(store, deed)
         except (NotFound, InvalidValue, Forbidden) as error:
             device.intent = None
             return error.code
@@ -150,7 +150,8 @@ class Workload:
     ) -> None:
         collection = deed.device.store.directory.find(space, place.kind)
         row = transaction.read(*place)
-        assert collection is not None and row is not None
+        assert collection is not None
+        assert row is not None
         deed.write(collection.tag, place, row.life, {name: repr(value) for name, value in fields.items()})
         for name, value in fields.items():
             deed.note(Note(deed.device.number, place, row.life, "set", name, repr(value)))
@@ -193,7 +194,7 @@ class Workload:
         else:
             transaction.add(place.kind, place.id, TAGS, [word])
         deed.write(tag, place, row.life, {f"{TAGS}+{word}": OUT if discards else IN})
-        sort = "discard" if discards else "add"
+        sort: Sort = "discard" if discards else "add"
         deed.note(Note(deed.device.number, place, row.life, sort, TAGS, word))
         deed.done("tag discarded" if discards else "tag added")
 
@@ -253,7 +254,8 @@ class Workload:
         transaction.put_slot(place.kind, place.id, READING, reading, space=space)
         row = transaction.read(*place, space=space)
         collection = deed.device.store.directory.find(space, place.kind)
-        assert row is not None and collection is not None
+        assert row is not None
+        assert collection is not None
         value = next(repr(each) for name, _, each in row.get("readings", ()) if name == writer)
         deed.write(collection.tag, place, row.life, {f"{READING}@{writer}": value})
         deed.note(Note(deed.device.number, place, row.life, "set", READING, value, frozenset(own)))
@@ -262,7 +264,8 @@ class Workload:
     # Forgetting
 
     def _forget(self, store: DocumentStore, deed: Deed) -> None:
-        place = deed.chance.choice(self.messages) if self.messages and deed.chance.random() < 0.3 else self._memory(deed)
+        old = bool(self.messages) and deed.chance.random() < 0.3
+        place = deed.chance.choice(self.messages) if old else self._memory(deed)
         row = store.get(*place)
         collection = store.directory.find(row.space, place.kind)
         assert collection is not None

@@ -157,9 +157,10 @@ class World:
         """As the node does: a link to who is no longer a member is cut."""
         family = device.store.directory.family
         for link in self.links.values():
-            if link.number and device.number in link.ends:
-                if not family.may_connect(self.devices[link.other(device.number)].identity.device):
-                    self._hang_ups.append((self.now_ms, link.number))
+            if not link.number or device.number not in link.ends:
+                continue
+            if not family.may_connect(self.devices[link.other(device.number)].identity.device):
+                self._hang_ups.append((self.now_ms, link.number))
 
     # Links
 
@@ -231,11 +232,9 @@ class World:
     def advance(self, ms: int) -> None:
         """Let time pass: what is due arrives, who is due ticks."""
         until_ms = self.now_ms + ms
-        deliveries = 0
-        for frame in self.network.due(until_ms):
+        for deliveries, frame in enumerate(self.network.due(until_ms)):
             self._deliver(frame)
             self._hang_up_due()
-            deliveries += 1
             if deliveries > MAX_DELIVERIES:
                 raise Finding("the sessions talk without end", f"{deliveries} frames in {ms} ms")
         self._hang_up_due()

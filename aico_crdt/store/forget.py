@@ -11,12 +11,13 @@ import struct
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from aico_crdt.errors import Damaged
+from aico_crdt.errors import Damaged, NotAllowed, NotYet
 from aico_crdt.feed import Erase, Header, decode_header
 from aico_crdt.store import layout, rows, sealing
 from aico_crdt.store.core import Core
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
 from aico_crdt.store.workspace import FORGOTTEN, OpenDocument, Workspace
+from aico_crdt.trust import may
 
 OWED: Final = struct.Struct(">QIQ")
 """Value of a `U` record: life slot, feed and seq of the forget that is owed."""
@@ -46,6 +47,28 @@ def read_header(records: Records, feed_number: int, seq: int) -> Header | None:
 def _decoded(raw: bytes) -> Header:
     """An entry may hold a thousand items, each of which is looked up by its header: at most 4 MB are kept."""
     return decode_header(raw)
+
+
+def counts(workspace: Workspace, opened: OpenDocument, life: int, author: bytes, trust: str, source: bytes) -> bool:
+    """Whether a forget by `author`, handed over by `source`, ends that life. Who came first here may have come second
+    elsewhere: so one that does not count is passed over, and does not bar its feed on some replicas and not on others.
+
+    Raises:
+        NotAllowed: its author may not. NotYet: whether it may is not to be seen yet.
+    """
+    if life <= opened.dead or trust == "full":
+        return True
+    if workspace.came_erased(opened, life, author):
+        # It bore it, says who handed it over without its items. Where others bore it too, that ends what they wrote:
+        # then the word of a full device is needed.
+        if opened.alive and workspace.core.directory.family.trust_of(source) != "full":
+            raise NotYet("body", "Whether its author bore what it forgets is not to be seen.", thing=opened.key)
+        first = creator = True
+    else:
+        creator, first = workspace.bore(opened, author), workspace.first(opened, author)
+    if not may("forget", opened.collection.kind, trust, is_creator=creator):
+        raise NotAllowed(f"A {trust} device may not forget there.")
+    return first
 
 
 def end_life(

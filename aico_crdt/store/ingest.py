@@ -271,15 +271,7 @@ class Intake:
                 if operation.life > opened.dead + 1:
                     what = "A forget names a life that has not begun."
                     raise NotYet("life", what, thing=opened.key, upto=operation.life - 1)
-                if operation.life > opened.dead:
-                    creator = trust != "full" and (
-                        workspace.bore(opened, header.device)
-                        or workspace.came_erased(opened, operation.life, header.device)
-                    )
-                    self._authorise(FORGET, collection, trust, is_creator=creator)
-                # Who came first here may have come second elsewhere: so a forget that does not count is passed over,
-                # and does not bar its feed on some replicas and not on others.
-                if trust == "full" or operation.life <= opened.dead or workspace.first(opened, header.device):
+                if forget.counts(workspace, opened, operation.life, header.device, trust, self._source):
                     burials.append((opened, operation))
                 plain.append(index)
             elif operation.name == STATEMENT:

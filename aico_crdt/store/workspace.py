@@ -324,11 +324,12 @@ class Workspace:
         return ids.device_name(device) in {slot.writer[: ids.DEVICE_NAME_CHARS] for slot in births}
 
     def came_erased(self, opened: OpenDocument, life: int, device: bytes) -> bool:
-        """Whether nothing is here of a life but items of `device` that came erased: it bore it, and nobody else saw it
-        before it was gone."""
+        """Whether items of `device` in that life came erased, and no birth by it is here: it may have borne it."""
         gaps = [key for key, gap in self.gaps.items() if gap == (opened.collection.number, opened.key, life)]
         names = [self.records.get(layout.feed_name(int.from_bytes(key[1:5], "big"))) for key in gaps]
-        return not opened.alive and any(name is not None and name[2:34] == device for name in names)
+        if not any(name is not None and name[2:34] == device for name in names):
+            return False
+        return opened.stub or not self.bore(opened, device)
 
     def first(self, opened: OpenDocument, device: bytes) -> bool:
         """Whether a birth by `device` counts, beside those of others. A derived id may be borne by several that do not

@@ -214,6 +214,39 @@ def test_a_limited_device_forgets_what_it_bore_at_the_same_time_as_another(famil
     assert "later" in view(b)
 
 
+@pytest.mark.parametrize("kind", ["memory", "fact"])
+def test_a_limited_device_forgot_what_it_bore_before_a_newcomer_came(family: Any, kind: str) -> None:
+    """Its birth comes erased, so that nothing but the forget itself tells who bore it."""
+    a, c = family(2, trusts=["limited"])
+    c.create(kind, {"content": "tea"}, id="x", space="family")
+    exchange(a, c)
+    c.forget(kind, "x", now=True)
+    exchange(a, c)
+    a.erase_due()
+    a.create(kind, {"content": "again"}, id="x", space="family")
+    d = family.join(a, 2)
+    exchange(a, d)
+    assert view(d, kind) == view(a, kind) != {}
+    assert not StoreReplica(d).gaps(d.directory.find("family", kind).tag)
+
+
+def test_a_limited_device_forgot_what_another_bore_as_well_and_its_own_birth_comes_erased(family: Any) -> None:
+    a, b, c = family(3, trusts=["full", "limited"])
+    b.create("fact", {"content": "tea"}, id="same", space="family")
+    c.create("fact", {"content": "tea"}, id="same", space="family")
+    send(c, a)
+    c.forget("fact", "same", now=True)
+    send(c, a)
+    a.erase_due()
+    send(c, b)  # a limited device's word that it was its own does not end what another wrote
+    assert view(b, "fact")
+    exchange(a, b)
+    assert view(a, "fact") == view(b, "fact") == {}
+    exchange(a, b, c)
+    assert a.content_hash() == b.content_hash()
+    assert a.heads() == b.heads()
+
+
 def test_a_limited_device_cannot_write_where_it_has_no_key(family: Any) -> None:
     a, _b, c = family(3, trusts=["full", "limited"])
     evil = Hostile(c)
