@@ -116,6 +116,12 @@ class StoreExists(MachineError):
     default_cure = "Choose another path with --store."
 
 
+class StoreInUse(MachineError):
+    """The store must be closed for this, and somebody has it open."""
+
+    default_cure = "Stop what uses it (an app, `aico-crdt serve`) and try again."
+
+
 class DiskFull(MachineError):
     """ENOSPC: the file system has no room; nothing was acknowledged."""
 

@@ -11,6 +11,7 @@ from aico_crdt.companion import Store
 from aico_crdt.store import StoreReplica, Transaction, layout, states
 from aico_crdt.store.prune import compact
 from aico_crdt.store.records import DocumentRecord
+from aico_crdt.store.vacuum import vacuum
 from aico_crdt.sync.effect import Acknowledge, Ingest, IngestBodies, IngestManifest
 from aico_crdt.sync.local import CarryOut, converge
 from aico_crdt.sync.replica import IngestReport
@@ -126,6 +127,8 @@ def store_bytes(bench: Bench) -> Result:
             path, grown = store.path, stores.disk_bytes(store.path)
             compact(store)
             live = store.used_bytes()
+        compacted = stores.disk_bytes(path)
+        vacuum(path)
         ours = stores.disk_bytes(path)
         with Sqlite(place / "sqlite") as sqlite:
             sqlite.put_all(
@@ -135,6 +138,7 @@ def store_bytes(bench: Bench) -> Result:
     size = f"{memories} memories of {json_bytes // memories} B of JSON"
     extra = {
         "before_ratio": grown / json_bytes,
+        "before_vacuum_ratio": compacted / json_bytes,
         "live_pages_ratio": live / json_bytes,
         "directory_bytes": ours,
         "json_bytes": json_bytes,

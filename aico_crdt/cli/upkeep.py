@@ -1,4 +1,4 @@
-"""Keeping a store sound: verify, compact, backup, restore."""
+"""Keeping a store sound: verify, compact, vacuum, backup, restore."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aico_crdt.store.backup import backup as take_backup
 from aico_crdt.store.backup import read_backup
 from aico_crdt.store.backup import restore as restore_backup
 from aico_crdt.store.environment import read_label
+from aico_crdt.store.vacuum import vacuum as write_anew
 from aico_crdt.store.verify import Report, verify_directory
 from aico_crdt.store.verify import verify as verify_store
 
@@ -74,7 +75,7 @@ def compact(app: App, in_json: bool) -> None:
 
     Entries go when every device that may read them holds them, or was silent for the setting keep_days. With an entry
     goes its signature: `aico-crdt why` then still names writer and time, but has nothing to check any more. The file
-    does not shrink; its free pages are used again.
+    does not shrink; its free pages are used again. `aico-crdt vacuum` shrinks it.
     """
     app.kept = "What was done is complete; compact again for the rest."
     with app.open() as store, output.progress("Compacting") as told:
@@ -103,6 +104,22 @@ def compact(app: App, in_json: bool) -> None:
             ("used", f"{output.size(done.before)} before, {output.size(done.after)} now"),
         ]
     )
+
+
+@command("vacuum", short_help="Write the data file anew, as small as it can be.")
+@as_json
+def vacuum(app: App, in_json: bool) -> None:
+    """Write the data file anew without its free pages: the directory shrinks, and the bytes of what is gone with it.
+
+    Compact first. Nobody may have the store open meanwhile, and there must be room for a second file.
+    """
+    app.kept = "Nothing was changed."
+    with output.progress("Writing anew") as told:
+        done = write_anew(app.store_path, config=app.config(), progress=told.step)
+    if in_json:
+        output.dump("vacuum", {"bytes_before": done.before, "bytes": done.after})
+        return
+    output.facts([("file", f"{output.size(done.before)} before, {output.size(done.after)} now")])
 
 
 @command("backup", short_help="Copy the store while it is used.")
@@ -152,6 +169,7 @@ def restore(app: App, source: Path, in_json: bool) -> None:
 COMMANDS: Final[dict[str, click.Command]] = {
     "verify": verify,
     "compact": compact,
+    "vacuum": vacuum,
     "backup": backup,
     "restore": restore,
 }

@@ -35,6 +35,7 @@ from aico_crdt.errors import (
     NoStore,
     ReadOnly,
     StoreExists,
+    StoreInUse,
 )
 from aico_crdt.store import layout, pages
 
@@ -182,6 +183,7 @@ class Environment:
     """
 
     _open: Final[dict[tuple[int, int], Environment]] = {}
+    _shut: Final[set[tuple[int, int]]] = set()
     _guard: Final = threading.Lock()
 
     def __init__(self, directory: Path, environment: lmdb.Environment, config: Config) -> None:
@@ -231,6 +233,8 @@ class Environment:
         status = os.stat(directory)
         identity = (status.st_dev, status.st_ino)
         with cls._guard:
+            if identity in cls._shut:
+                raise StoreInUse(f"The store at {directory} is being written anew by this process.")
             found = cls._open.get(identity)
             if found is not None and found._process == os.getpid():
                 found._uses += 1
@@ -259,6 +263,23 @@ class Environment:
             cls._open[identity] = environment
             environment._identity = identity
             return environment
+
+    @classmethod
+    @contextmanager
+    def kept_closed(cls, directory: Path) -> Iterator[None]:
+        """Nobody in this process has the store open, nor opens it inside the block. Raises StoreInUse."""
+        status = os.stat(directory)
+        identity = (status.st_dev, status.st_ino)
+        with cls._guard:
+            found = cls._open.get(identity)
+            if identity in cls._shut or (found is not None and found._process == os.getpid()):
+                raise StoreInUse(f"The store at {directory} is open in this process.")
+            cls._shut.add(identity)
+        try:
+            yield
+        finally:
+            with cls._guard:
+                cls._shut.discard(identity)
 
     _identity: tuple[int, int] = (0, 0)
 

@@ -45,6 +45,16 @@ def test_compacting_destroys_what_is_due_and_drops_what_everyone_holds(filled: D
     assert "entries dropped   0" in filled("compact")
 
 
+def test_a_vacuum_shrinks_the_file_and_needs_the_store_to_itself(filled: Device) -> None:
+    before = filled.json("status")["content_hash"]
+    report = filled.json("vacuum")
+    assert report["bytes"] <= report["bytes_before"]
+    assert "file" in filled("vacuum")
+    assert filled.json("status")["content_hash"] == before
+    with filled.open():
+        assert "is open in" in filled.fails("vacuum")
+
+
 def test_what_was_pruned_is_said_to_have_been_verified_when_it_came(filled: Device, phone: Device) -> None:
     filled("merge", filled.store_path, phone.store_path, "--key-b", phone.key)
     filled("compact")
