@@ -127,7 +127,7 @@ def _only(text: str, found: list[Named]) -> Named:
 
 def _beginning(store: DocumentStore, records: Records, collection: Collection, text: str) -> Iterable[Named]:
     for key, value in records.scan(b"D" + layout.COLLECTION.pack(collection.number)):
-        if DocumentRecord.unpack(value).state != layout.WHOLE:
+        if not DocumentRecord.unpack(value).whole:
             continue
         row = rows.read(store.core, records, collection, key[3:])
         if row is not None and row.id.startswith(text):

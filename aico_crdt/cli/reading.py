@@ -25,7 +25,7 @@ from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Reco
 from aico_crdt.store.replica import read_wire_entry
 from aico_crdt.trust import Admit, Found, Revoke, decode_statement
 
-STATES: Final = {layout.WHOLE: "whole", layout.STUB: "stub", layout.HIDDEN: "forgotten"}
+STATES: Final = {layout.WHOLE: "whole", layout.FETCHED: "whole", layout.STUB: "stub", layout.HIDDEN: "forgotten"}
 
 
 # The store

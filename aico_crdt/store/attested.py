@@ -204,7 +204,7 @@ def read_bodies(
         if stored is None:
             continue
         record = DocumentRecord.unpack(stored)
-        if record.state != layout.WHOLE:
+        if not record.whole:
             continue
         state = states.read(core, records, record)
         row = rows.read(core, records, collection, key)
@@ -267,7 +267,7 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
         raise NotAllowed("A body is older than its manifest attests.")
     document = _merge_later(workspace, opened, document)
     workspace.records.delete(layout.wanted(collection.number, record.stamp, key))
-    record.state = layout.WHOLE
+    record.state = layout.FETCHED
     number = collection.number
     life_key = core.lives.key(record.slot)
     for letter in (b"S", b"B"):

@@ -188,7 +188,7 @@ class _Writer:
             keys = [
                 key[3:]
                 for key, value in records.scan(b"D" + layout.COLLECTION.pack(collection.number))
-                if DocumentRecord.unpack(value).state == layout.WHOLE
+                if DocumentRecord.unpack(value).whole
             ]
         while keys:
             bodies = self._replica.bodies(collection.tag, keys[:1000], FRAME_BYTES)

@@ -497,8 +497,7 @@ class Intake:
         workspace = self._workspace
         feed = workspace.feed(collection, workspace.core.identity.device, incarnation)
         known = receipts.held_elsewhere(workspace.records, workspace.core.identity.device, feed.number)
-        stored = workspace.records.get(layout.entry(feed.number, max(known + 1, feed.floor)))
-        if stored is not None:
+        if stored := workspace.records.get(layout.entry(feed.number, max(known + 1, feed.floor))):
             self._void(collection, decode_header(stored[72:]), own=True)
 
     def _void(self, collection: Collection, header: Header, *, own: bool) -> None:
@@ -576,7 +575,7 @@ class Intake:
         if stored is None:
             return
         record = DocumentRecord.unpack(stored)
-        if record.state != layout.WHOLE:
+        if not record.whole:
             return
         present = rows.present_index_keys(core, records, collection, key, record)
         row = rows.read(core, records, collection, key)

@@ -57,7 +57,9 @@ GAP: Final = struct.Struct(">H16sQ")
 WHOLE: Final = 0
 STUB: Final = 1
 HIDDEN: Final = 2
-"""States of a document's life: body here; only known by hash; forgotten, its key waiting to be destroyed."""
+FETCHED: Final = 3
+"""States of a document's life: whole, made of entries; only known by hash; forgotten, its key waiting to be destroyed;
+whole, brought up by a body, which may hold what entries still to come say."""
 
 NO_BASE: Final = 0
 BASE_KEPT: Final = 1

@@ -279,7 +279,7 @@ def _fold(core: Core, records: Records, collection: Collection, key: bytes, item
             goes.append(operation)
         else:
             stays = True
-    whole = record is not None and record.state == layout.WHOLE
+    whole = record is not None and record.whole
     if goes and whole and record is not None:
         if stays:
             document, _, _ = refold.refold(core, records, collection, key, record, only=items)

@@ -82,7 +82,7 @@ class Reader:
                 collection, key = found
                 stored = records.get(layout.document(b"D", collection.number, key))
                 record = None if stored is None else DocumentRecord.unpack(stored)
-                if record is not None and record.state == layout.WHOLE:
+                if record is not None and record.whole:
                     state = states.read(self._core, records, record)
                     return Document.load(state, self._core.client, self._core.writer).text()
         raise NotFound(f"There is no {kind} {document_id} here.", "Check the id.")

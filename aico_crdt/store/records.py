@@ -160,6 +160,11 @@ class DocumentRecord:
     state_hash: bytes
     stamp: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether the living life's state is here."""
+        return self.state in (layout.WHOLE, layout.FETCHED)
+
     def pack(self) -> bytes:
         return _DOCUMENT.pack(
             self.life, self.slot, self.state, self.base, self.creator, self.state_hash, self.stamp

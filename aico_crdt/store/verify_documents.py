@@ -27,7 +27,7 @@ def check_documents(scope: Scope) -> None:
             if record.slot in slots or not 0 < record.slot <= scope.counters.slot:
                 report.add("key", where, "A life key is used twice or was never given out.")
             slots.add(record.slot)
-            if record.state not in (layout.WHOLE, layout.STUB, layout.HIDDEN):
+            if not record.whole and record.state not in (layout.STUB, layout.HIDDEN):
                 raise Damaged("A document is in no known state.")
             dead = forget.tombstone(scope.records, collection, key[3:])
             if record.state == layout.HIDDEN:
@@ -42,7 +42,7 @@ def check_documents(scope: Scope) -> None:
                 if scope.records.get(layout.wanted(collection.number, record.stamp, key[3:])) is None:
                     raise Damaged("The body of a stub is not asked for.")
             indexed += _check_row(scope, collection, key[3:], record)
-            if record.state == layout.WHOLE:
+            if record.whole:
                 _check_whole(scope, collection, key[3:], record, forked=collection.number in forked)
     _orphans(scope, slots)
     _indexes(scope, indexed, stubs)
@@ -63,7 +63,7 @@ def _check_row(scope: Scope, collection: Collection, key: bytes, record: Documen
     core = scope.core
     row = rows.read(core, scope.records, collection, key)
     if row is None or row.stub:
-        if record.state == layout.WHOLE:
+        if record.whole:
             raise Damaged("A document's row is missing.")
         return 0
     if core.directory.spaces[collection.space].document_key(collection.kind, row.id) != key:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from aico_crdt.errors import InvalidValue
-from aico_crdt.store import DocumentStore
+from aico_crdt.store import DocumentStore, StoreReplica
 from aico_crdt.store.prune import DAY_MS, prune
 from aico_crdt.store.transaction import DOCUMENT_MAX_BYTES
+from aico_crdt.store.verify import verify
 from tests.main_job.conftest import meet
 from tests.store.conftest import exchange, send
 
@@ -70,3 +71,26 @@ def test_a_document_that_grew_on_several_devices_at_once_is_fetched(family: Any)
     assert meet(a, c).equal
     assert c.read("memory", "m") == a.read("memory", "m")
     assert len(c.read("memory", "m").fields) > 60
+
+
+def test_a_body_newer_than_its_manifest_does_not_bar_the_entries_it_holds(family: Any) -> None:
+    """Somebody goes on writing while a newcomer fetches bodies."""
+    a, b = family(2)
+    a.create("memory", {"content": "one"}, id="m")
+    exchange(a, b)
+    assert prune(a).entries
+    c = family.join(a, 5)
+    send(a, c, bodies=False)
+    a.edit("memory", "m", {"content": "two"})
+    with a.transaction() as tx:
+        tx.insert_text("memory", "m", 0, "text")
+    tag = a.directory.find("own", "memory").tag
+    bodies = StoreReplica(a).bodies(tag, StoreReplica(c).stubs(tag, 10), 1 << 20)
+    assert StoreReplica(c).ingest_bodies(tag, bodies, a.device).applied == 1
+    assert c.read("memory", "m") == a.read("memory", "m")
+    exchange(a, b, c)
+    assert a.heads() == b.heads() == c.heads()
+    c.edit("memory", "m", {"content": "three"})
+    exchange(a, b, c)
+    assert a.content_hash() == b.content_hash() == c.content_hash()
+    assert verify(c, refold=True).problems == []
