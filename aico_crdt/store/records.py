@@ -102,17 +102,20 @@ class Counters:
 
     @classmethod
     def load(cls, records: Records) -> Counters:
-        value = records.get(layout.meta("counters"))
+        return cls.unpack(records.get(layout.meta("counters")))
+
+    @classmethod
+    def unpack(cls, value: bytes | None) -> Counters:
         return cls() if value is None else cls(*unpack(_COUNTERS, value, "counter"))
 
-    def save(self, records: Records) -> None:
-        records.put(
-            layout.meta("counters"),
-            _COUNTERS.pack(
-                self.commits, self.stamp, self.change, self.slot, self.feed,
-                self.collection, self.arrival, self.hold, self.evidence, self.statements,
-            ),
+    def save(self, records: Records) -> bytes:
+        """Returns what was written: no two commits of a store write the same."""
+        packed = _COUNTERS.pack(
+            self.commits, self.stamp, self.change, self.slot, self.feed,
+            self.collection, self.arrival, self.hold, self.evidence, self.statements,
         )  # fmt: skip
+        records.put(layout.meta("counters"), packed)
+        return packed
 
 
 _COUNTERS: Final = struct.Struct(">10Q")

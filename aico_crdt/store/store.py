@@ -31,7 +31,7 @@ from aico_crdt.store.records import Counters, Records
 from aico_crdt.store.transaction import GROUP_BYTES, Place, Transaction
 from aico_crdt.store.wake import Bell
 from aico_crdt.store.watch import Watch
-from aico_crdt.store.workspace import Workspace
+from aico_crdt.store.workspace import Known, Workspace
 from aico_crdt.trust import Identity
 from aico_crdt.trust.lease import NO_LEASE, Lease, machine_id, place_id
 
@@ -193,6 +193,8 @@ class DocumentStore(Reader):
             statements.refresh(_stale(self._core), records)
 
     _commits = 0
+    _known: Known | None = None
+    """What the last transaction of this store left; used by the one that follows, under the core's lock."""
 
     def _renew_incarnation(self, workspace: Workspace, *, copied: bool) -> None:
         """Write on as a new incarnation; `copied`: the old one wrote here while another copy of the store may have."""
@@ -321,14 +323,21 @@ class DocumentStore(Reader):
             try:
                 with self._environment.write(reserve=reserve) as transaction:
                     records = Records(transaction, self._core.checksum)
-                    statements.refresh(self._core, records)
-                    incarnation = records.get(layout.meta("incarnation"))
-                    if incarnation is not None and incarnation != self._core.incarnation:
-                        self._core.take_incarnation(incarnation)
-                    workspace = Workspace(self._core, records, self._clock_ms())
+                    packed = records.get(layout.meta("counters"))
+                    counters = Counters.unpack(packed)
+                    if counters.statements > self._core.directory.statements:
+                        statements.refresh(self._core, records)
+                    known, self._known = self._known, None
+                    if known is None or known.counters != packed:
+                        known = None
+                        incarnation = records.get(layout.meta("incarnation"))
+                        if incarnation is not None and incarnation != self._core.incarnation:
+                            self._core.take_incarnation(incarnation)
+                    workspace = Workspace(self._core, records, self._clock_ms(), counters, known)
                     yield workspace
                     workspace.flush()
                     commits = workspace.counters.commits
+                self._known = workspace.known
             except BaseException as error:
                 self._core.directory = before[0]
                 self._core.take_incarnation(before[1])

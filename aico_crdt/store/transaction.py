@@ -81,7 +81,6 @@ class Transaction:
         self._settled: dict[bytes, int] = {}
         self._changed: dict[tuple[int, bytes], tuple[OpenDocument, int]] = {}
         self._writable: dict[tuple[str, str], Collection] = {}
-        self._found: dict[tuple[str, str], OpenDocument] = {}
         self._room = MAX_TRANSACTION_BYTES
         self.settled_bytes = 0
         self._open = True
@@ -166,7 +165,6 @@ class Transaction:
             raise NotFound(f"Only a stub of {kind} {document_id} is here.", "Sync with a device that holds its body.")
         if not opened.alive:
             self._workspace.bear(opened, self._workspace.core.identity.device)
-            self._found.clear()
         self._apply(opened, lambda document, stamp: document.put_slot(name, value, stamp))
 
     def repeat(
@@ -255,15 +253,18 @@ class Transaction:
 
     def read(self, kind: str, document_id: str, *, space: str | None = None) -> Row | None:
         """The row as this transaction has changed it so far; that of one space when named. Not to be changed."""
-        opened = None if space is not None else self._found.get((kind, document_id))
-        if opened is None or not opened.alive or opened.forgotten:
-            opened = self._find(kind, document_id, space)
-            if opened is None:
-                return None
-            if space is None:
-                self._found[kind, document_id] = opened
+        self._check_open()
+        known = self._workspace.rows.get((kind, document_id)) if space is None else None
+        if known is not None:
+            return known
+        opened = self._find(kind, document_id, space)
+        if opened is None:
+            return None
         if opened.stub or not (opened.touched or (opened.collection.number, opened.key) in self._changed):
-            return self._workspace.row(opened)
+            row = rows.read(self._workspace.core, self._workspace.records, opened.collection, opened.key)
+            if space is None and row is not None and not row.stub:
+                self._workspace.keep_row(row)
+            return row
         folded = rows.fold(self._workspace.kind(opened.collection), document_id, self._workspace.load(opened))
         assert opened.record is not None
         record = opened.record
@@ -304,7 +305,6 @@ class Transaction:
     def rollback(self) -> None:
         """Take back everything since the last :meth:`checkpoint`."""
         self._changed.clear()
-        self._found.clear()
         for tag, pending in self._pending.items():
             del pending[self._settled.get(tag, 0) :]
         self._room = MAX_TRANSACTION_BYTES

@@ -28,6 +28,8 @@ CHANGED: Final = 2
 FORGOTTEN: Final = 3
 FETCHED: Final = 4
 """What a change log record says of a document."""
+MAX_ROWS: Final = 64
+"""Rows remembered from one transaction to the next: the conversations that are going on."""
 
 
 class Borne(NamedTuple):
@@ -56,8 +58,6 @@ class OpenDocument:
     birth: Borne | None = None
     unsent: bytes | None = None
     """The update of a local birth that is in no entry yet."""
-    row: Row | None = None
-    """The row as it is on disk, once somebody has asked."""
     secret: tuple[int, bytes] = (0, b"")
     """Slot and key of the life this was last written under."""
     updates: list[tuple[bytes, int, str]] = field(default_factory=list)
@@ -89,19 +89,36 @@ class _Before:
     forgotten: bool
 
 
-class Workspace:
-    """One write transaction's work. Serves one thread; must not outlive its transaction."""
+class Known(NamedTuple):
+    """What a transaction knew of the store when it committed. It holds for as long as the counters are those, since
+    every commit of every process raises them."""
 
-    def __init__(self, core: Core, records: Records, now_ms: int) -> None:
+    counters: bytes
+    feeds: dict[tuple[int, bytes, bytes], FeedRecord]
+    heads: dict[int, dict[tuple[bytes, bytes], Head]]
+    rows: dict[tuple[str, str], Row]
+
+
+class Workspace:
+    """One write transaction's work. Serves one thread; must not outlive its transaction.
+
+    Args:
+        known: what the last transaction of this process left, if nobody has committed since.
+    """
+
+    def __init__(self, core: Core, records: Records, now_ms: int, counters: Counters, known: Known | None) -> None:
         self.core = core
         self.records = records
         self.now_ms = now_ms
-        self.counters = Counters.load(records)
+        self.counters = counters
+        self.known: Known | None = None
+        self.rows: dict[tuple[str, str], Row] = {} if known is None else known.rows
+        """Rows as they are on disk, by kind and id, of documents that nobody has opened here since they were read."""
         self.documents: dict[tuple[int, bytes], OpenDocument] = {}
         self._before: dict[tuple[int, bytes], _Before] = {}
-        self._feeds: dict[tuple[int, bytes, bytes], FeedRecord] = {}
+        self._feeds: dict[tuple[int, bytes, bytes], FeedRecord] = {} if known is None else known.feeds
         self._dirty_feeds: set[tuple[int, bytes, bytes]] = set()
-        self._heads: dict[int, dict[tuple[bytes, bytes], Head]] = {}
+        self._heads: dict[int, dict[tuple[bytes, bytes], Head]] = {} if known is None else known.heads
         self._gaps: dict[bytes, tuple[int, bytes, int]] | None = None
 
     # Feeds
@@ -223,6 +240,10 @@ class Workspace:
     def open_key(self, collection: Collection, key: bytes, document_id: str = "") -> OpenDocument:
         """The document, as changed so far; loaded from disk the first time."""
         name = (collection.number, key)
+        if document_id:
+            self.rows.pop((collection.kind, document_id), None)
+        else:
+            self.rows.clear()
         found = self.documents.get(name)
         if found is None:
             stored = self.records.get(layout.document(b"D", *name))
@@ -299,11 +320,11 @@ class Workspace:
         opened.birth = None
         return document
 
-    def row(self, opened: OpenDocument) -> Row | None:
-        """The row on disk of a document that was not changed here; read once. Not to be changed."""
-        if opened.row is None:
-            opened.row = rows.read(self.core, self.records, opened.collection, opened.key)
-        return opened.row
+    def keep_row(self, row: Row) -> None:
+        """Remember the row, as it is on disk, of a document that was not changed here."""
+        if len(self.rows) >= MAX_ROWS:
+            self.rows.clear()
+        self.rows[row.kind, row.id] = row
 
     def bore(self, opened: OpenDocument, device: bytes) -> bool:
         """Whether `device` bore the living life. Several may have, not knowing of each other: each did whose own birth
@@ -437,7 +458,7 @@ class Workspace:
             self.records.put(layout.feed(*name), self._feeds[name].pack())
         self._dirty_feeds.clear()
         self.counters.commits += 1
-        self.counters.save(self.records)
+        self.known = Known(self.counters.save(self.records), self._feeds, self._heads, self.rows)
 
     def _write_document(self, opened: OpenDocument) -> None:
         record = opened.record
