@@ -48,11 +48,11 @@ MAX_CLOCK: Final = (1 << 31) - 1
 """Yrs keeps clocks in 32 bits, drops what is above without a word, and subtracts them as signed."""
 WIDE_CLOCK: Final = "A clock has more bits than Yrs counts in."
 
-_LEFT: Final = 0x80
-_RIGHT: Final = 0x40
-_ORIGINS: Final = _LEFT | _RIGHT
-_KEY: Final = 0x20
-_CONTENT: Final = 0x1F
+LEFT: Final = 0x80
+RIGHT: Final = 0x40
+_ORIGINS: Final = LEFT | RIGHT
+KEY: Final = 0x20
+CONTENT: Final = 0x1F
 _XML_ELEMENT: Final = 3
 _NAMELESS_TYPES: Final = frozenset((0, 1, 2, 4, 6))
 
@@ -175,7 +175,7 @@ class UpdateReader:
         data = self.data
         info = data[i]
         i += 1
-        ref = info & _CONTENT
+        ref = info & CONTENT
         run.starts.append(clock)
         run.refs.append(ref)
         link: Link = ()
@@ -185,11 +185,11 @@ class UpdateReader:
             length, i = read_varuint(data, i)
             return i, length
         if info & _ORIGINS:
-            if info & _LEFT:
+            if info & LEFT:
                 left, i = self._read_id(i, client, clock, own)
                 self.cuts.append((left[0], left[1] + 1))
                 link = ((left, 0),)
-            if info & _RIGHT:
+            if info & RIGHT:
                 right, i = self._read_id(i, client, clock, own)
                 self.cuts.append(right)
                 self.rights += 1
@@ -202,7 +202,7 @@ class UpdateReader:
             if named == 1:
                 root, i = read_string(data, i)
                 self.roots.add(root)
-                if info & _KEY:
+                if info & KEY:
                     key, i = read_string(data, i)
                     self.keys.append(key)
                     if self.author is not None:  # a later write of a key has its earlier one as origin
@@ -216,7 +216,7 @@ class UpdateReader:
                 self.graph.parents.append(parent)
                 self.nested += 1
                 link = ((parent, 1),)
-                if info & _KEY:
+                if info & KEY:
                     _, i = read_string(data, i)
             else:
                 raise Malformed("A parent is neither a name nor an id.")

@@ -27,7 +27,7 @@ from aico_crdt.feed.manifest import (
     verify_manifest,
     write_manifest,
 )
-from aico_crdt.store import forget, layout, refold, rows, sealing, states
+from aico_crdt.store import forget, forks, layout, refold, rows, sealing, states
 from aico_crdt.store.core import Core
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records
 from aico_crdt.store.workspace import FETCHED, OpenDocument, Workspace
@@ -301,7 +301,11 @@ def _merge_later(workspace: Workspace, opened: OpenDocument, document: Document)
         writer = ids.writer(header.device, header.incarnation)
         before = document.encoding()
         try:
-            foreign.merge(document, operation.payload, client, writer, overlap=True)
+            update, _ = forks.fit(
+                records, collection, opened.key, header, operation.payload, document.state_vector(),
+                lambda place: refold.item_payload(core, records, collection, place),
+            )  # fmt: skip
+            foreign.merge(document, update, client, writer, overlap=True)
         except (NotYet, PeerError):
             document = Document.take(before, core.client, core.writer, derived=derived)
             feed = workspace.feed(collection, header.device, header.incarnation)

@@ -11,8 +11,10 @@ import struct
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+import msgpack
+
 from aico_crdt.errors import Damaged, NotAllowed, NotYet
-from aico_crdt.feed import Erase, Header, decode_header
+from aico_crdt.feed import Erase, Header, Operation, decode_header
 from aico_crdt.store import layout, rows, sealing
 from aico_crdt.store.core import Core
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
@@ -112,6 +114,20 @@ def end_life(
     opened.updates.clear()
     opened.touched = opened.born = False
     workspace.log(opened.collection, key, life, FORGOTTEN, stamp)
+
+
+def bury(
+    workspace: Workspace, opened: OpenDocument, operation: Operation, stamp: int, undo_ms: int, place: tuple[int, int]
+) -> None:
+    """End the life that a forget by `place`'s author names, its key to be destroyed after the undo window (ms)."""
+    moved_to, now = None, False
+    try:
+        fields = msgpack.unpackb(operation.payload, max_str_len=128, max_array_len=8)
+        moved_to, now = (fields[0] if isinstance(fields[0], str) else None), fields[1] is True
+    except (ValueError, IndexError, TypeError, msgpack.UnpackException):
+        pass  # what a later release says about a forget does not keep it from being one
+    due_ms = workspace.now_ms + (0 if now else undo_ms)
+    end_life(workspace, opened, operation.life, stamp, moved_to, due_ms, place)
 
 
 def _write_operations(workspace: Workspace, opened: OpenDocument) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgpack
-
 from aico_crdt import ids
 from aico_crdt.config import Config
 from aico_crdt.errors import (
@@ -41,12 +39,13 @@ from aico_crdt.feed import (
     verify_entry,
     verify_run,
 )
-from aico_crdt.feed.fork import encode_fork, prove_fork
 from aico_crdt.feed.header import NO_MARK
-from aico_crdt.store import forget, forks, layout, receipts, refold, rows, statements
+from aico_crdt.store import forget, layout, receipts, statements
+from aico_crdt.store.branches import Branches
+from aico_crdt.store.forks import is_met, is_void
 from aico_crdt.store.holds import Holds
-from aico_crdt.store.outcome import Outcome, Seen, lost_of
-from aico_crdt.store.records import NO_SIGNATURE, Collection, DocumentRecord, unpack
+from aico_crdt.store.outcome import Outcome
+from aico_crdt.store.records import Collection
 from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
 from aico_crdt.store.workspace import OpenDocument, Workspace
 from aico_crdt.trust import Found, Space, decode_statement, family_id, may
@@ -68,6 +67,7 @@ class Intake:
         self._identities: dict[tuple[bytes, bytes], tuple[int, str]] = {}
         self._heard: dict[tuple[bytes, int], int] = {}
         self.report = Outcome()
+        self._branches = Branches(workspace, config, self._holds, self.report, self.evidence)
 
     def take(self, collection: Collection, runs: Sequence[Run]) -> None:
         for run in runs:
@@ -94,6 +94,7 @@ class Intake:
     def finish(self) -> Outcome:
         """Note what the entries prove of their authors; the workspace's own flush comes after."""
         receipts.note_dependencies(self._workspace, self._heard)
+        self.report.testify = self._branches.testimony()
         return self.report
 
     # A run
@@ -120,13 +121,16 @@ class Intake:
             if self._known(collection, feed.number, first):
                 report.duplicates += 1
                 self._fill(collection, feed.number, first)
-            elif not self._fork(collection, first):
-                self._note_lost(collection, [first, *fresh])
+            elif self._branches.is_lost(collection, first) or not self._fork(collection, first):
+                self._branches.keep(collection, [first, *fresh])
                 return
             else:
                 fresh.insert(0, first)
                 feed = workspace.feed(collection, header.device, header.incarnation)
         if not fresh:
+            return
+        if self._branches.is_lost(collection, fresh[0]):
+            self._branches.keep(collection, fresh)
             return
         gap = fresh[0].header.seq > feed.seq + 1
         try:
@@ -210,22 +214,37 @@ class Intake:
         limit = family.limit(header.device, collection.tag, header.incarnation) if family.members else None
         if limit is not None and header.seq > max(limit, feed.endorsed):
             raise NotYet("force", "An entry lies beyond its author's revocation.")
-        lacking = missing(header, workspace.heads(collection))
+        unmet = self._unmet(collection, header)
         for dep in header.deps:
             self._endorse(collection, dep)
-        for head in lacking:
-            if head.device == header.device and head.incarnation == header.incarnation:
-                raise NotYet("predecessor", "An entry waits for its predecessor.")
-            fork = workspace.feed(collection, head.device, head.incarnation).fork
-            if not (fork and head.seq >= fork):
-                what = "An entry waits for one that it depends on."
-                raise NotYet("dependency", what, thing=head.device + head.incarnation, upto=head.seq)
+        if feed.seq < header.seq - 1:
+            raise NotYet("predecessor", "An entry waits for its predecessor.")
+        if unmet:
+            head = unmet[0]
+            what = "An entry waits for one that it depends on."
+            raise NotYet("dependency", what, thing=head.device + head.incarnation, upto=head.seq)
+
+    def _unmet(self, collection: Collection, header: Header) -> list[Head]:
+        """The dependencies of an entry that are neither in force here nor known to be void."""
+        workspace = self._workspace
+        heads = workspace.heads(collection)
+        unmet = []
+        for dep in header.deps:
+            writer = (dep.device, dep.incarnation)
+            here = heads.get(writer)
+            if here != dep:
+                feed = None if here is None else workspace.feed(collection, *writer)
+                if not is_met(workspace.records, feed, dep):
+                    unmet.append(dep)
+        return unmet
 
     def _endorse(self, collection: Collection, dep: Head) -> None:
         """An entry in force depends on `dep`, so that is in force whatever became of its author."""
         workspace = self._workspace
         if workspace.core.directory.family.limit(dep.device, collection.tag, dep.incarnation) is None:
             return
+        if is_void(workspace.records, dep.hash):
+            return  # it speaks for a branch that is not in force, and not for the other
         feed = workspace.feed(collection, dep.device, dep.incarnation)
         if dep.seq > feed.endorsed:
             feed.endorsed = dep.seq
@@ -307,7 +326,8 @@ class Intake:
         for _, opened in kept:
             self._holds.wrote(opened, client)
         for opened, operation in burials:
-            self._bury(opened, operation, header, (feed.number, feed.seq))
+            undo_ms = self._config.undo_window_s * 1000
+            forget.bury(workspace, opened, operation, header.hlc, undo_ms, (feed.number, feed.seq))
             self._holds.ended(opened)
         workspace.observe(header.hlc)
         workspace.settle()
@@ -317,6 +337,9 @@ class Intake:
             self.report.own_feed = True
         for dep in header.deps:
             # What a device builds on, it holds: it had applied that before it signed this.
+            if is_void(workspace.records, dep.hash):
+                self._branches.carried(dep)
+                continue
             place = (header.device, workspace.feed(collection, dep.device, dep.incarnation).number)
             self._heard[place] = max(dep.seq, self._heard.get(place, 0))
         self._holds.applied(collection, header)
@@ -380,16 +403,6 @@ class Intake:
             workspace.settle()
             self._holds.came(opened)
 
-    def _bury(self, opened: OpenDocument, operation: Operation, header: Header, place: tuple[int, int]) -> None:
-        moved_to, now = None, False
-        try:
-            fields = msgpack.unpackb(operation.payload, max_str_len=128, max_array_len=8)
-            moved_to, now = (fields[0] if isinstance(fields[0], str) else None), fields[1] is True
-        except (ValueError, IndexError, TypeError, msgpack.UnpackException):
-            pass  # what a later release says about a forget does not keep it from being one
-        due_ms = self._workspace.now_ms + (0 if now else self._config.undo_window_s * 1000)
-        forget.end_life(self._workspace, opened, operation.life, header.hlc, moved_to, due_ms, place)
-
     def _authorise(self, operation: str, collection: Collection, trust: str, *, is_creator: bool) -> None:
         if not may(operation, collection.kind, trust, is_creator=is_creator):
             raise NotAllowed(f"A {trust} device may not {operation} there.")
@@ -411,6 +424,12 @@ class Intake:
             for head in missing(entry.header, heads):
                 known = heads.get((head.device, head.incarnation))
                 self.report.ask.append((head.device, head.incarnation, (known.seq if known else 0) + 1))
+            for dep in self._unmet(collection, entry.header):
+                feed = self._workspace.feed(collection, dep.device, dep.incarnation)
+                if feed.seq >= dep.seq:  # another branch: its beginning is needed, which comes with its heir as well
+                    self.report.ask.append((dep.device, dep.incarnation, feed.floor))
+                if feed.seq >= dep.seq or feed.fork:
+                    self.report.ask.append((entry.header.device, entry.header.incarnation, entry.header.seq))
 
     def _hold_all(self, collection: Collection, entries: Sequence[Entry], reason: NotYet) -> None:
         for entry in entries:
@@ -445,19 +464,6 @@ class Intake:
 
     # Forks
 
-    def _note_lost(self, collection: Collection, entries: list[Entry]) -> None:
-        """Keep which entries lie on a branch that is not in force, as far as they hold: others may build on them."""
-        records, first = self._workspace.records, entries[0].header
-        if not (forks.is_void(records, first.hash) or forks.is_void(records, first.prev)):
-            return
-        try:
-            verify_run(entries, first.prev)
-        except PeerError:
-            return
-        for entry in entries:
-            forks.mark_void(records, entry.header.hash)
-        self._holds.forked(collection, first)
-
     def _fork(self, collection: Collection, entry: Entry) -> bool:
         """Two entries for one place. True when the new one is in force, the old branch having been voided."""
         workspace, header = self._workspace, entry.header
@@ -474,118 +480,13 @@ class Intake:
             # The branches part earlier: only the two entries there tell which is in force.
             self._broken(collection, entry, feed.floor, BrokenChain("An entry continues another branch of its feed."))
             return False
-        mine = Entry(ours, stored[8:72], (None,) * len(ours.items))
-        proof = prove_fork(mine, entry)
-        if feed.fork != header.seq:
-            self.evidence("fork", encode_fork(proof), "fork")
-            self.report.forks.append((header.device, header.incarnation, header.seq))
-        feed.fork = min(feed.fork or header.seq, header.seq)
-        workspace.feed_changed(collection, header.device, header.incarnation)
-        # Also a branch that an earlier incarnation of this device wrote is ours to write again.
-        own = header.device == workspace.core.identity.device
-        self.report.own_feed |= own and header.incarnation == workspace.core.incarnation
-        if proof.a.header.hash == ours.hash:
-            forks.mark_void(workspace.records, header.hash)
-            self._holds.forked(collection, header)
-            return False
-        self._void(collection, header, own=own)
-        self._holds.forked(collection, header)
-        return True
+        return self._branches.meet(collection, entry, Entry(ours, stored[8:72], (None,) * len(ours.items)))
 
     def withdraw(self, collection: Collection, incarnation: bytes) -> None:
         """Take out of force, to be written again, what this device wrote as `incarnation` and nobody else holds."""
         workspace = self._workspace
         feed = workspace.feed(collection, workspace.core.identity.device, incarnation)
         known = receipts.held_elsewhere(workspace.records, workspace.core.identity.device, feed.number)
-        if stored := workspace.records.get(layout.entry(feed.number, max(known + 1, feed.floor))):
-            self._void(collection, decode_header(stored[72:]), own=True)
-
-    def _void(self, collection: Collection, header: Header, *, own: bool) -> None:
-        """Take the branch that begins at `header`'s place out of force and refold what it touched."""
-        workspace = self._workspace
-        records = workspace.records
-        feed = workspace.feed(collection, header.device, header.incarnation)
-        # What this batch had staged for documents must be on disk before it can be refolded.
-        workspace.flush()
-        touched: dict[bytes, None] = {}
-        for key, value in list(records.scan(b"O" + layout.COLLECTION.pack(collection.number))):
-            number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
-            if number == feed.number and seq >= header.seq:
-                touched[key[3:19]] = None
-        mine = {key: self._look(collection, key) for key in touched} if own else {}
-        for key, value in list(records.scan(b"O" + layout.COLLECTION.pack(collection.number))):
-            number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
-            if number == feed.number and seq >= header.seq:
-                records.delete(key)
-        for seq in range(header.seq, feed.seq + 1):
-            stored = records.get(layout.entry(feed.number, seq))
-            if stored is not None:
-                forks.mark_void(records, decode_header(stored[72:]).hash)
-                self._void_entry(collection, feed.number, decode_header(stored[72:]), own=own)
-                records.delete(layout.arrival(collection.number, int.from_bytes(stored[:8], "big")))
-                records.delete(layout.entry(feed.number, seq))
-        receipts.forget_from(records, feed.number, header.seq)
-        last = records.get(layout.entry(feed.number, header.seq - 1))
-        feed.seq, feed.hash, feed.signature = header.seq - 1, header.prev, last[8:72] if last else NO_SIGNATURE
-        feed.floor = min(feed.floor, feed.seq + 1)
-        workspace.feed_changed(collection, header.device, header.incarnation)
-        if not feed.seq:
-            workspace.heads(collection).pop((header.device, header.incarnation), None)
-        for key in touched:
-            self._refold(collection, key)
-        writer = ids.writer(header.device, header.incarnation)
-        for key, before in mine.items():
-            lost = lost_of(collection, writer, before, self._look(collection, key))
-            if lost is not None:
-                self.report.rewrite.append(lost)
-        if collection == workspace.core.directory.directory:
-            self.report.revoked |= statements.reload(workspace)
-
-    def _void_entry(self, collection: Collection, feed_number: int, header: Header, *, own: bool) -> None:
-        """Drop the items of a void entry. What it said beside updates (forgets, statements) is written again when it
-        is our own; a life it ended stays ended here."""
-        workspace = self._workspace
-        core, records = workspace.core, workspace.records
-        key = core.directory.spaces[collection.space].keys.get(header.key_id)
-        for index in range(len(header.items)):
-            place = layout.item(feed_number, header.seq, index)
-            stored = records.get(place)
-            if own and key is not None and stored is not None and stored[:8] == bytes(8):
-                operation = open_item(header, index, refold.open_stored_item(core, place, stored), key)
-                self.report.repeat.append((collection, operation))
-            workspace.close_gap(layout.gap(feed_number, header.seq, index))
-            records.delete(place)
-
-    def _look(self, collection: Collection, key: bytes) -> Seen:
-        workspace = self._workspace
-        opened = workspace.open_key(collection, key)
-        if not opened.alive or opened.stub:
-            return Seen()
-        row = rows.read(workspace.core, workspace.records, collection, key)
-        document = workspace.load(opened)
-        assert opened.record is not None
-        public_id = opened.id if row is None else row.id
-        return Seen(public_id, opened.record.life, tuple(document.slots()), document.text())
-
-    def _refold(self, collection: Collection, key: bytes) -> None:
-        workspace = self._workspace
-        core, records, number = workspace.core, workspace.records, collection.number
-        workspace.documents.pop((number, key), None)
-        stored = records.get(layout.document(b"D", number, key))
-        if stored is None:
-            return
-        record = DocumentRecord.unpack(stored)
-        if not record.whole:
-            return
-        present = rows.present_index_keys(core, records, collection, key, record)
-        row = rows.read(core, records, collection, key)
-        assert row is not None
-        document, _, _ = refold.refold(core, records, collection, key, record)
-        if not document.slots() and not document.text():
-            for index in present:
-                records.delete(index)
-            forget.drop_life(workspace, collection, key)
-            return
-        opened = workspace.open_key(collection, key, row.id)
-        opened.document, opened.touched = document, True
-        workspace.settle()
+        stored = workspace.records.get(layout.entry(feed.number, max(known + 1, feed.floor)))
+        if stored is not None:
+            self._branches.void(collection, decode_header(stored[72:]), own=True, alone=True)

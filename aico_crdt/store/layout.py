@@ -28,6 +28,7 @@ prefix  key after it                         value
 ``P``   device 32 `@`                        what that device said it holds: seq, erased through, heard at ms
 ``V``   number u64                           evidence: a fork proof or a rejected entry
 ``Y``   `#` order u64 document key 16        a stub whose body is wanted
+``Q``   header hash 32                       an entry on a lost branch, without what it wrote
 ======  ===================================  ======================================================================
 """
 
@@ -161,3 +162,7 @@ def evidence(number: int) -> bytes:
 
 def wanted(number: int, order: int, key: bytes) -> bytes:
     return b"Y" + COLLECTION.pack(number) + U64.pack(order) + key
+
+
+def void(header_hash: bytes) -> bytes:
+    return b"Q" + header_hash

@@ -15,7 +15,7 @@ from aico_crdt.store.transaction import Place
 class Outcome:
     """What became of a delivery. `ask` names feeds to ask for from a seq; `forks` feeds with two branches; `rewrite`
     and `repeat` say that this device's own branch lost, and which slots and operations must be written again; `written`
-    where they were."""
+    where they were; `testify` names void entries that ended lives here, which others must hear of."""
 
     applied: int = 0
     held: int = 0
@@ -29,6 +29,7 @@ class Outcome:
     rewrite: list[Lost] = field(default_factory=list)
     repeat: list[tuple[Collection, Operation]] = field(default_factory=list)
     written: list[Place] = field(default_factory=list)
+    testify: list[tuple[Collection, Head]] = field(default_factory=list)
     revoked: bool = False
     heads: dict[bytes, list[Head]] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from aico_crdt import clock
 from aico_crdt.errors import Damaged
 from aico_crdt.feed import Header, decode_header, open_item
-from aico_crdt.store import layout, receipts, refold, sealing
+from aico_crdt.store import forks, layout, receipts, refold, sealing
 from aico_crdt.store.core import Core
 from aico_crdt.store.directory import DIRECTORY, LOCAL
 from aico_crdt.store.holds import Holds
@@ -234,7 +234,12 @@ def _drop(workspace: Workspace, collection: Collection, batch: list[_Chosen], do
         places.append((one.feed, one.seq, one.arrival, len(header.items)))
         feed.floor = one.seq + 1
         workspace.feed_changed(collection, *writer)
+    forked = {number: known for number, known in feeds.items() if known[0].fork}
     for key, items in gone.items():
+        if forked:
+            forks.keep_cut(
+                records, key, items, forked, lambda place: refold.item_payload(core, records, collection, place)
+            )
         done.documents += _fold(core, records, collection, key, items)
     for feed_number, seq, at, count in places:
         records.delete(layout.entry(feed_number, seq))

@@ -15,7 +15,7 @@ from aico_crdt.feed import Header, Operation, open_item
 from aico_crdt.store import layout, sealing, states
 from aico_crdt.store.core import Core
 from aico_crdt.store.forget import read_header
-from aico_crdt.store.forks import without_lost
+from aico_crdt.store.forks import fit
 from aico_crdt.store.records import Collection, DocumentRecord, Records, unpack
 
 
@@ -119,7 +119,7 @@ def refold(
         writer = ids.writer(header.device, header.incarnation)
         before = document.encoding()
         try:
-            update = without_lost(
+            update, _ = fit(
                 records, collection, key, header, operation.payload, document.state_vector(),
                 lambda place: item_payload(core, records, collection, place),
             )  # fmt: skip

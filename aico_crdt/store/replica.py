@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from aico_crdt.crdt import Document, Slot, difference, replay
 from aico_crdt.errors import Damaged, InvalidValue, NotFound, PeerError
@@ -11,7 +12,7 @@ from aico_crdt.feed import Entry, Erased, Item, Run, decode_entry, decode_header
 from aico_crdt.feed.exchange import Body, FeedHead, IngestReport, Place, digest_of
 from aico_crdt.feed.exchange import Run as WireRun
 from aico_crdt.logs import logger
-from aico_crdt.store import attested, forget, layout, receipts, statements
+from aico_crdt.store import attested, forget, forks, layout, receipts, statements
 from aico_crdt.store.core import Core
 from aico_crdt.store.directory import DIRECTORY
 from aico_crdt.store.forget import read_header
@@ -24,6 +25,8 @@ from aico_crdt.store.transaction import STATEMENT, Transaction
 from aico_crdt.store.workspace import Workspace
 
 _log = logger(__name__)
+_ARRIVAL_BITS: Final = 64
+"""A cursor is an arrival number, and above it how much of the lost branches before the next entry was sent."""
 
 
 def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) -> Entry:
@@ -47,6 +50,10 @@ def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) ->
         else:
             items.append(open_stored_item(core, key, kept))
     return Entry(header, stored[8:72], tuple(items))
+
+
+def _is_forked(records: Records, collection: Collection) -> bool:
+    return any(FeedRecord.unpack(value).fork for _, value in records.scan(layout.feed_prefix(collection.number)))
 
 
 class StoreReplica:
@@ -135,6 +142,9 @@ class StoreReplica:
     ) -> tuple[list[WireRun], int | None]:
         """Entries wanted, in arrival order after the cursor `after`, up to `max_bytes` (at least one).
 
+        What was built on a lost branch comes with that branch before it, as :mod:`aico_crdt.store.forks` keeps it: who
+        never saw it could not tell otherwise that it is void.
+
         Returns:
             runs as wire bytes, and the cursor to go on from; None at the end.
         """
@@ -144,9 +154,12 @@ class StoreReplica:
         runs: list[tuple[tuple[int, int], list[bytes]]] = []
         room = max_bytes
         cursor: int | None = None
+        sent, after = after >> _ARRIVAL_BITS, after & ((1 << _ARRIVAL_BITS) - 1)
+        told: set[bytes] = set()
         with self._store.reading() as (core, records):
             first: dict[int, int] = {}
             start = None
+            forked = _is_forked(records, collection)
             for device, incarnation, from_seq in wants:
                 stored = records.get(layout.feed(collection.number, device, incarnation))
                 if stored is None:
@@ -167,10 +180,20 @@ class StoreReplica:
                 feed_number, seq = unpack(layout.AT, place, "arrival")
                 if seq < first.get(feed_number, 1 << 63):
                     continue
-                raw = encode_entry(read_wire_entry(core, records, feed_number, seq))
-                room -= len(raw)
-                if room < 0 and runs:
-                    cursor = int.from_bytes(key[3:], "big") - 1
+                whole = read_wire_entry(core, records, feed_number, seq)
+                before = int.from_bytes(key[3:], "big") - 1
+                deps = whole.header.deps if forked else ()
+                lost = [raw for dep in deps for raw in forks.branch(records, dep.hash, told)]
+                raw = encode_entry(whole)
+                for number, part in enumerate([*lost[sent:], raw], sent):
+                    room -= len(part)
+                    if room < 0 and runs:
+                        cursor = number << _ARRIVAL_BITS | before
+                        break
+                    if part is not raw:
+                        runs.append(((0, 0), [part]))
+                sent = 0
+                if cursor is not None:
                     break
                 if runs and runs[-1][0] == (feed_number, seq - 1):
                     runs[-1][1].append(raw)
@@ -178,7 +201,8 @@ class StoreReplica:
                 else:
                     runs.append(((feed_number, seq), [raw]))
             for (feed_number, seq), entries in runs:
-                self._prove(core, records, feed_number, seq, entries)
+                if feed_number:  # every signature on a lost branch was checked
+                    self._prove(core, records, feed_number, seq, entries)
         return [entries for _, entries in runs], cursor
 
     @staticmethod
@@ -301,6 +325,11 @@ class StoreReplica:
                 workspace.documents.clear()  # they were opened to be written by the old one
                 store._renew_incarnation(workspace, copied=True)
                 _log.warning("another copy of this store is writing; new incarnation")
+            if workspace.core.directory.family.trust_of(workspace.core.identity.device) is not None:
+                for collection, lost in report.testify:  # before what is written to later lives
+                    transaction = Transaction(workspace, store.config)
+                    transaction.testify(collection, lost)
+                    report.written += transaction.places
             rewrite(workspace, store, report)
             if report.revoked:
                 self._witness(workspace)

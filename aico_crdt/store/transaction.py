@@ -510,6 +510,15 @@ class Transaction:
         """Append an entry without items: it only names, as dependencies, what was applied here."""
         self._write(collection, [], self._workspace.tick())
 
+    def testify(self, collection: Collection, lost: Head) -> None:
+        """Append entries without items that build on a lost branch and then on the one in force: the lost one travels
+        with them, and what follows is known to be written upon the other."""
+        self.witness(collection)
+        self._append(collection, [], self._workspace.tick(), (lost,))
+        here = self._workspace.heads(collection).get((lost.device, lost.incarnation))
+        if here is not None:
+            self._append(collection, [], self._workspace.tick(), (here,))
+
 
 def _check_fields(fields: Mapping[str, Any]) -> None:
     if not isinstance(fields, Mapping):

@@ -399,7 +399,7 @@ class Workspace:
                     return True
             document = self.change(opened)
             try:
-                update = self._without_lost(opened, document, header, update)
+                update = self._fit(opened, document, header, update)
                 foreign.merge(document, update, client, writer, overlap=opened.record.state != layout.WHOLE)
             except BaseException as error:
                 opened.document = None
@@ -412,8 +412,8 @@ class Workspace:
         opened.touched = True
         return True
 
-    def _without_lost(self, opened: OpenDocument, document: Document, header: Header, update: bytes) -> bytes:
-        """See :func:`aico_crdt.store.forks.without_lost`. Forks are rare: nothing is read where there is none."""
+    def _fit(self, opened: OpenDocument, document: Document, header: Header, update: bytes) -> bytes:
+        """See :func:`aico_crdt.store.forks.fit`. Forks are rare: nothing is read where there is none."""
         from aico_crdt.store import forks, refold
 
         collection = opened.collection
@@ -423,11 +423,14 @@ class Workspace:
             return update
         for name in [name for name in self._dirty_feeds if name[0] == number]:
             self.records.put(layout.feed(*name), self._feeds[name].pack())
-        return forks.without_lost(
+        update, displaced = forks.fit(
             self.records, collection, opened.key, header, update, document.state_vector(),
             lambda place: refold.item_payload(self.core, self.records, collection, place),
             [place[:3] for place in opened.operations],
         )  # fmt: skip
+        if displaced:
+            forks.note_displaced(self.records, collection, opened.key)
+        return update
 
     # Taking back
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.regressions.clones import forked, settle, slots_of
 from tests.store.conftest import send, view
 
@@ -96,7 +94,6 @@ def test_a_feed_that_built_on_a_lost_branch_is_not_stuck(family: Any, tmp_path: 
     assert b.content_hash() == c.content_hash() == d.content_hash()
 
 
-@pytest.mark.xfail(strict=True, reason="a forget on a void branch stays in force only where it was seen")
 def test_a_void_forget_does_not_part_those_who_saw_it(family: Any, tmp_path: Path) -> None:
     loser, winner, [b, c] = forked(family, tmp_path, lambda store: store.forget("memory", "m"), others=2)
     send(loser, b)
