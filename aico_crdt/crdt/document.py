@@ -35,6 +35,7 @@ from pycrdt._pycrdt import merge_updates as _merge_updates
 from aico_crdt import clock
 from aico_crdt.crdt import order
 from aico_crdt.crdt import value as values
+from aico_crdt.crdt.walker import encode_state_vector
 from aico_crdt.errors import AicoError, Closed, InvalidValue, Malformed, NotYet
 from aico_crdt.ids import WRITER_CHARS
 
@@ -347,6 +348,11 @@ class Document:
         self._yrs.commit()
         with self._yrs as txn:
             return self._yrs.doc.get_update(txn, _NOTHING)
+
+    def added(self, known: Mapping[int, int]) -> bytes:
+        """What has come since the state vector was `known`, as a Yjs v1 update, with every deletion ever made."""
+        with self._yrs as txn:
+            return self._yrs.doc.get_update(txn, encode_state_vector(known))
 
     def state_vector(self) -> dict[int, int]:
         """Client id to number of operations known of it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from aico_crdt.crdt.document import Document, Slot
-from aico_crdt.crdt.walker import ANY, STRING, AllKnown, Walked, pairs_of, walk
+from aico_crdt.crdt.walker import ANY, STRING, AllKnown, Walked, intrudes, pairs_of, walk
 from aico_crdt.errors import NotAllowed
 
 _DELETED: Final = 1
@@ -33,6 +33,8 @@ def merge(document: Document, update: bytes, client: int, writer: str, *, overla
     if walked.cuts and not walked.cuts.isdisjoint(pairs_of(document.encoding())):
         raise NotAllowed("An update cuts a character of the text in two.")
     document.apply(update, walked.after(known))
+    if walked.inherits and intrudes(document.added(known)):
+        raise NotAllowed("An update places something among another writer's values.")
     if "r" in walked.roots or others:
         kept = [slot for slot in document.slots() if slot.writer != writer]
         if not set(_identities(kept)) <= set(_identities(others)):

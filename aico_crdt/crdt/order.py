@@ -28,7 +28,9 @@ _XML_ELEMENT: Final = 3
 _LEFT: Final = 0x80
 _RIGHT: Final = 0x40
 _KEY: Final = 0x20
+_ORIGINS: Final = _LEFT | _RIGHT
 _CONTENT: Final = 0x1F
+_SIZED: Final = frozenset((_GC, _DELETED, _STRING, _ANY))
 _MAX_DEPTH: Final = 64
 
 
@@ -59,12 +61,17 @@ def canonical(state: bytes) -> bytes:
 
 
 def _join(data: bytes, i: int, structs: int, client: int, clock: int) -> tuple[list[bytes], int]:
-    """The structs of one client from position `i`, joined and encoded; and the position after them."""
+    """The structs of one client from position `i`, joined and encoded; and the position after them.
+
+    Integers are read where they stand, and what joins nothing is copied as it is: a long text has ten thousand structs.
+    """
     joined: list[bytes] = []
     own = write_varuint(client)
-    head, right, kind, size, parts = b"", b"", -1, 0, []  # the run being joined
+    begin = content = first = end = i  # of the run that is being joined: its first struct, content, text in it, end
+    right, kind, size = b"", -1, 0
+    parts: list[bytes] = []  # the contents of the run, where it has more than one
     for _ in range(structs):
-        begin = i
+        at = i
         info = data[i]
         ref = info & _CONTENT
         i += 1
@@ -72,67 +79,82 @@ def _join(data: bytes, i: int, structs: int, client: int, clock: int) -> tuple[l
         its_right = b""
         if info == _GC:
             continues = kind == _GC
-        elif info & (_LEFT | _RIGHT):
+        elif info & _ORIGINS:
             if info & _LEFT:
                 if data.startswith(own, i):
-                    target, after = read_varuint(data, i + len(own))
+                    i += len(own)
+                    byte = target = data[i]
+                    i += 1
+                    shift = 0
+                    while byte > 127:
+                        byte = data[i]
+                        i += 1
+                        shift += 7
+                        target += (byte << shift) - (1 << shift)
                     continues = kind == ref and target == clock - 1
                 else:
-                    after = _skip_varuint(data, _skip_varuint(data, i))
-                i = after
+                    i = _end_of_id(data, i)
             if info & _RIGHT:
-                after = _skip_varuint(data, _skip_varuint(data, i))
+                after = _end_of_id(data, i)
                 its_right = data[i:after]
                 i = after
             continues = continues and its_right == right
         else:
-            named = data[i]
             i += 1
-            if named == 1:
+            if data[i - 1] == 1:
                 _, i = read_string(data, i)
             else:
-                i = _skip_varuint(data, _skip_varuint(data, i))
+                i = _end_of_id(data, i)
             if info & _KEY:
                 _, i = read_string(data, i)
-        content = i
-        if ref in (_GC, _DELETED):
-            length, i = read_varuint(data, i)
-            mass = length
-            part = b""
-        elif ref == _STRING:
-            mass, i = read_varuint(data, i)
-            part = data[i : i + mass]
-            length = mass if part.isascii() else utf16_length(part.decode())
-            i += mass
-        elif ref == _ANY:
-            length, i = read_varuint(data, i)
-            mass, start = length, i
-            for _ in range(length):
-                i = skip_any(data, i, _MAX_DEPTH)
-            part = data[start:i]
+        its_content = i
+        if ref in _SIZED:
+            byte = mass = data[i]
+            i += 1
+            shift = 0
+            while byte > 127:
+                byte = data[i]
+                i += 1
+                shift += 7
+                mass += (byte << shift) - (1 << shift)
+            start, length = i, mass
+            if ref == _STRING:
+                i += mass
+                part = data[start:i]
+                if not part.isascii():
+                    length = utf16_length(part.decode())
+            elif ref == _ANY:
+                for _ in range(length):
+                    i = skip_any(data, i, _MAX_DEPTH)
         else:
             i = _skip_other(data, i, ref)
-            length, mass, part, continues = 1, -1, data[content:i], False
+            start, length, mass, continues = its_content, 1, 0, False
         if continues:
+            if not parts:
+                parts.append(data[first:end])
+            parts.append(data[start:i])
             size += mass
-            parts.append(part)
         else:
             if kind >= 0:
-                joined.append(_encoded(head, size, parts))
-            head, right, kind, size, parts = data[begin:content], its_right, ref, mass, [part]
+                joined.append(_encoded(data, begin, content, end, size, parts))
+            parts.clear()
+            begin, content, first, right, kind, size = at, its_content, start, its_right, ref, mass
+        end = i
         clock += length
-    joined.append(_encoded(head, size, parts))
+    joined.append(_encoded(data, begin, content, end, size, parts))
     return joined, i
 
 
-def _encoded(head: bytes, size: int, parts: list[bytes]) -> bytes:
-    return head + (b"" if size < 0 else write_varuint(size)) + b"".join(parts)
+def _encoded(data: bytes, begin: int, content: int, end: int, size: int, parts: list[bytes]) -> bytes:
+    return data[begin:content] + write_varuint(size) + b"".join(parts) if parts else data[begin:end]
 
 
-def _skip_varuint(data: bytes, i: int) -> int:
-    while data[i] > 127:
+def _end_of_id(data: bytes, i: int) -> int:
+    for _ in range(2):
+        while data[i] > 127:
+            i += 1
         i += 1
-    return i + 1
+    return i
 
 
 def _skip_other(data: bytes, i: int, ref: int) -> int:

@@ -73,6 +73,7 @@ class UpdateReader:
         "gc",
         "graph",
         "inherits",
+        "intrudes",
         "keys",
         "known",
         "lists",
@@ -114,6 +115,7 @@ class UpdateReader:
         self.lists = 0
         self.cuts: list[Id] = []
         self.pairs: list[Id] = []
+        self.intrudes = False
         self.count = 0
         self.named: set[tuple[str, str]] = set()
         self.needs: dict[int, int] = {}
@@ -159,9 +161,12 @@ class UpdateReader:
         run = self.graph.runs[client] = Run()
         clock = first
         for _ in range(structs):
+            info = data[i]
             i, length = self._read_struct(i, client, clock, own, run)
             if length == 0:
                 raise Malformed("A struct of no length.")
+            if info & KEY and any(origin[0] != client for origin, _ in run.links[-1]):
+                self.intrudes = True
             if clock < base < clock + length:
                 self.cuts.append((client, base))
             clock += length

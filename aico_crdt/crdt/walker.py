@@ -208,6 +208,17 @@ def encode_state_vector(state: Mapping[int, int]) -> bytes:
     return b"".join(out)
 
 
+def intrudes(added: bytes) -> bool:
+    """Whether among these structs there is a map entry whose place is beside another client's.
+
+    Args:
+        added: the structs as Yrs encodes them once they are integrated: only then do they say what is a map entry.
+    """
+    reader = UpdateReader(added, AllKnown(), None, True, len(added), MAX_DEPTH)
+    reader.read_structs()
+    return reader.intrudes
+
+
 def clock_name(client: int) -> bytes:
     """What :class:`~aico_crdt.errors.NotYet` calls the operations of a client that an update waits for."""
     return client.to_bytes(8, "big")

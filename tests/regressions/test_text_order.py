@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import product
 from typing import Any, Final
 
+import pytest
 from pycrdt import Doc, Text
 
 from aico_crdt import ids
 from aico_crdt.crdt import Document, foreign
 from aico_crdt.crdt.lib0 import write_varuint
-from aico_crdt.errors import PeerError
+from aico_crdt.errors import NotAllowed, PeerError
 from aico_crdt.feed import encode_entry
 from aico_crdt.store import StoreReplica
 from aico_crdt.store.prune import DAY_MS, prune
@@ -71,6 +72,23 @@ def test_hostile_origins_do_not_part_replicas() -> None:
         assert read((0, first), (1, one), (2, two)) == read((0, first), (2, two), (1, one))
         parted += bare(first, one, two) != bare(first, two, one)
     assert parted > 50
+
+
+def test_nothing_is_put_among_the_values_of_another() -> None:
+    """Not before the value that counts either: it would be taken or refused by what came first."""
+    honest, hostile = AUTHORS[0], AUTHORS[1]
+    writing, document = Document.new(*honest), Document.new(*AUTHORS[3])
+    for known, value in enumerate(("one", "two", "three"), 1):
+        writing.put_slot("content", value, 1 << 20)
+        update = writing.take_update()
+        assert update is not None
+        foreign.merge(document, update, *honest)
+        for left, right in product((None, *range(known)), repeat=2):
+            forged = insertion(hostile[0], honest[0], (left, right), "X")
+            if left != right:
+                with pytest.raises(NotAllowed):
+                    foreign.merge(Document.take(document.encoding(), *AUTHORS[3]), forged, *hostile)
+    assert [slot.value for slot in document.slots()] == ["three"]
 
 
 def test_nor_do_they_part_stores(family: Any, clock: Any) -> None:
