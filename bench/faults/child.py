@@ -81,7 +81,7 @@ class Child:
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # broken, or closed by ourselves
             self._gone = True
             raise Gone("the process ended") from None
 

@@ -37,6 +37,10 @@ class Route:
     def up(self) -> bool:
         return self._up
 
+    @property
+    def good(self) -> bool:
+        return self._up and self._chance is None
+
     def delays_s(self) -> list[float]:
         """How late each copy of a message arrives; none at all when it is lost."""
         if not self._up:
@@ -67,6 +71,13 @@ class Post:
             for delay_s in route.delays_s():
                 self._sent += 1
                 self._waiting.append((time.monotonic() + delay_s, self._sent, deliver, message))
+            self._changed.notify_all()
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Have something done by the delivering thread."""
+        with self._changed:
+            self._sent += 1
+            self._waiting.append((time.monotonic() + delay_s, self._sent, lambda message: call(), None))
             self._changed.notify_all()
 
     def flush(self) -> None:

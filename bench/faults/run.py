@@ -41,6 +41,8 @@ def run(
             finally:
                 world.stop_clients()
                 system.stop()
+            if not any(operation.fate == "acknowledged" for operation in world.ledger.operations):
+                world.note("NOTHING WAS ACKNOWLEDGED")  # not clean: broken
             cell.seeds.append(seed)
             cell.score = _sum(cell.score, found)
             cell.doubtful += sum(operation.fate == "doubtful" for operation in world.ledger.operations)

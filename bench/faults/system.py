@@ -55,13 +55,13 @@ class System(Protocol):
 
     Attributes:
         several: whether it is made for several processes on one machine's data.
-        replication: how machines get each other's data, in a few words; empty when nothing does that.
+        talks: whether machines say anything to each other, so that it can get lost.
     """
 
     name: str
     version: str
     several: bool
-    replication: str
+    talks: bool
 
     def start(self, machines: int) -> None:
         """So many machines, linked and empty."""

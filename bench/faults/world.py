@@ -157,10 +157,12 @@ class World:
             for future in [pool.submit(work) for work in waiting]:
                 future.result()
 
-    def settle(self) -> None:
-        """All links good; until all read the same, or nothing has changed for a while."""
+    def settle(self, away: Client | None = None) -> None:
+        """All links good; until all read the same, or nothing has changed for a while. One may be away meanwhile."""
+        if away is not None:
+            away.close()
         self.system.heal()
-        clients = [client for client in self._clients if client.start()]
+        clients = [client for client in self._clients if client is not away and client.start()]
         deadline, still = time.monotonic() + SETTLE_S, time.monotonic() + STILL_S
         before: list[Reading | None] = []
         alike = 0

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bench.faults.system import Gone, Reading, Refused, System
 
-Flaw = Literal["", "drops", "resurrects", "diverges", "last writer wins"]
+Flaw = Literal["", "refuses", "drops", "resurrects", "diverges", "last writer wins"]
 
 
 @dataclass
@@ -74,13 +74,15 @@ class FakeProcess:
     def _live(self) -> None:
         if self._dead:
             raise Gone("killed")
+        if self._flaw == "refuses":
+            raise Refused("closed today")
 
 
 class Fake:
     name = "fake"
     version = "1"
     several = True
-    replication = "all at once"
+    talks = True
 
     def __init__(self, flaw: Flaw) -> None:
         self._flaw = flaw

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from bench.faults import world
-from bench.faults.report import Cell
+from bench.faults.report import Cell, markdown
 from bench.faults.run import run
 from bench.faults.scenarios import SCENARIOS
 from bench.faults.score import Score
 from tests.faults.fake import Fake, Flaw, fake
 
-FORGETTING = {"processes", "crash", "crash-several", "forget", "forget-edit"}
+FORGETTING = {"processes", "crash", "crash-several", "forget", "forget-edit", "storm"}
 SEVERAL_MACHINES = {name for name, scenario in SCENARIOS.items() if scenario.machines > 1}
 
 
@@ -81,6 +81,14 @@ def test_a_kill_makes_an_operation_doubtful_and_the_program_starts_again() -> No
     ]
     assert one.ledger.refusals == {"no such record": 1}
     assert one.judge() == Score(lost=0, owed=2, resurrected=0, forgotten=0, divergent=0, records=3)
+
+
+def test_a_system_that_does_nothing_at_all_is_not_called_clean(tmp_path: Path) -> None:
+    cell = outcome("processes", "refuses", tmp_path)
+    assert cell.score == Score(0, 0, 0, 0, 0, 0)
+    assert cell.notes == ["cannot be read: closed today", "NOTHING WAS ACKNOWLEDGED"]
+    assert cell.refused.total() > 50
+    assert "NOTHING WAS ACKNOWLEDGED" in markdown([cell])
 
 
 def test_a_seed_decides_what_is_asked_of_a_system(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.faults.scenarios.clock import clock
-from bench.faults.scenarios.clone import clone
+from bench.faults.scenarios.clone import clone, clone_by_turns
 from bench.faults.scenarios.crash import crash, crash_of_one
 from bench.faults.scenarios.forget import forget, forget_and_edit
 from bench.faults.scenarios.messages import messages
 from bench.faults.scenarios.partition import partition
 from bench.faults.scenarios.processes import processes
+from bench.faults.scenarios.storm import storm
 from bench.faults.world import World
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -44,7 +45,9 @@ SCENARIOS = {
         Scenario("messages", 3, messages),
         Scenario("clock", 2, clock),
         Scenario("clone", 2, clone),
+        Scenario("clone-turns", 2, clone_by_turns),
         Scenario("forget", 2, forget),
         Scenario("forget-edit", 2, forget_and_edit),
+        Scenario("storm", 3, storm),
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.faults.world import World, names
+from bench.faults.world import Client, World, names
 
 
 def clone(world: World) -> None:
@@ -11,6 +11,20 @@ def clone(world: World) -> None:
     What a restored backup does, or a disk moved to a new machine while the old one is still used. Original, copy and
     a third machine write records, and each edits records nobody else edits.
     """
+    _clone(world)
+
+
+def clone_by_turns(world: World) -> None:
+    """The same, but original and copy are never switched on together until the end.
+
+    Each meets the third machine while the other one is off.
+    """
+    original, copy = _clone(world, apart=True)
+    for away in (copy, original, copy, original):
+        world.settle(away)
+
+
+def _clone(world: World, *, apart: bool = False) -> tuple[Client, Client]:
     original, other = world.client(0), world.client(1)
     shared = names("shared", world.size(30, 6))
     for name in shared:
@@ -23,7 +37,8 @@ def clone(world: World) -> None:
             client.write(name)
         for name in shared[number::3]:
             client.edit(name)
-    world.settle()
-    for client in (original, other, copy):
+    for client, away in ((original, copy), (other, None), (copy, original)):
+        world.settle(away if apart else None)
         for name in names(f"after{client.machine}", world.size(10, 3)):
             client.write(name)
+    return original, copy

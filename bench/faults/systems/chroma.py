@@ -21,7 +21,7 @@ QUIET = {"ANONYMIZED_TELEMETRY": "False"}
 class Chroma(Folders):
     name = "chroma"
     several = True
-    replication = ""
+    talks = False
 
     def __init__(self, root: Path, *, copied: bool = False) -> None:
         self.version = _version()
@@ -30,7 +30,6 @@ class Chroma(Folders):
 
 class ChromaCopied(Chroma):
     name = "chroma+copies"
-    replication = "the newest folder wins"
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, copied=True)

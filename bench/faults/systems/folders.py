@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.faults.system import DoesNotApply, Process, Reading, Refused
+from bench.faults.system import DoesNotApply, Process, Reading
 from bench.faults.systems.copying import copy_newest
 
 Open = Callable[[Path, int], Process]
@@ -47,7 +48,7 @@ class Folders:
         """Folders are copied at :meth:`heal` only."""
 
     def roughen(self, seed: int) -> None:
-        raise DoesNotApply("no messages")
+        """The same."""
 
     def heal(self) -> None:
         if self._machines > 1:
@@ -74,7 +75,7 @@ class Folders:
 
 
 class Resumed:
-    """A process that can be closed and started again without its user's notice.
+    """A process that can be closed and started again between two calls, without its user's notice.
 
     Attributes:
         wanted: whether its user has neither killed nor closed it.
@@ -82,38 +83,43 @@ class Resumed:
 
     def __init__(self, start: Callable[[], Process]) -> None:
         self._start = start
-        self._process: Process | None = start()
+        self._process = start()
+        self._calls = threading.Lock()
         self.wanted = True
 
     def pause(self) -> None:
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        """Calls wait until it is resumed."""
+        self._calls.acquire()
+        self._process.close()
 
     def resume(self) -> None:
-        self._process = self._start()
-
-    def _now(self) -> Process:
-        if self._process is None:
-            raise Refused("it is closed")
-        return self._process
+        try:
+            if self.wanted:
+                self._process = self._start()
+        finally:
+            self._calls.release()
 
     def write(self, name: str, value: str) -> None:
-        self._now().write(name, value)
+        with self._calls:
+            self._process.write(name, value)
 
     def edit(self, name: str, value: str) -> Sequence[str]:
-        return self._now().edit(name, value)
+        with self._calls:
+            return self._process.edit(name, value)
 
     def forget(self, name: str) -> None:
-        self._now().forget(name)
+        with self._calls:
+            self._process.forget(name)
 
     def read_all(self) -> Reading:
-        return self._now().read_all()
+        with self._calls:
+            return self._process.read_all()
 
     def kill(self) -> None:
         self.wanted = False
-        self._now().kill()
+        self._process.kill()
 
     def close(self) -> None:
         self.wanted = False
-        self.pause()
+        with self._calls:
+            self._process.close()

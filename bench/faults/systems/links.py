@@ -8,6 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Link(Protocol):
+    """What connects two machines."""
+
     def cut(self) -> None: ...
 
     def roughen(self, seed: int) -> None: ...

@@ -24,7 +24,7 @@ PROTOCOL = "2025-06-18"
 class McpMemory(Folders):
     name = "mcp-memory"
     several = True
-    replication = ""
+    talks = False
 
     def __init__(self, root: Path, *, copied: bool = False) -> None:
         self.version = node.installed(PACKAGE)
@@ -33,7 +33,6 @@ class McpMemory(Folders):
 
 class McpMemoryCopied(McpMemory):
     name = "mcp-memory+copies"
-    replication = "the newest file wins"
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, copied=True)

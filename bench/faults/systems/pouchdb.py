@@ -17,7 +17,7 @@ from bench.faults.wire import Wire, Wires
 class PouchDB:
     name = "pouchdb"
     several = False
-    replication = "live replication over HTTP"
+    talks = True
 
     def __init__(self, root: Path) -> None:
         self.version = node.installed("pouchdb")
@@ -26,6 +26,7 @@ class PouchDB:
         self._links: Links[Wire] = Links(self._wires.new)
         self._machines = 0
         self._skews: dict[int, int] = {}
+        self._ports: dict[int, int] = {}
         self._running: list[Verbs] = []
 
     def start(self, machines: int) -> None:
@@ -40,9 +41,7 @@ class PouchDB:
         child = Child(command, self._root / "log", env=node.clock(self._skews.get(machine, 0)))
         process = Verbs(child)
         self._running.append(process)
-        for other, wire in self._links.of(machine):
-            if other > machine:
-                wire.target = ("127.0.0.1", process.ready)
+        self._listens(machine, process.ready)
         return process
 
     def skew(self, machine: int, ms: int) -> None:
@@ -62,12 +61,21 @@ class PouchDB:
         shutil.copytree(self._home(machine), self._home(copy))
         self._machines += 1
         self._links.join(self._machines)
+        for other, port in self._ports.items():
+            self._listens(other, port)
         return copy
 
     def stop(self) -> None:
         for process in self._running:
             process.close()
         self._wires.stop()
+
+    def _listens(self, machine: int, port: int) -> None:
+        """Those with a larger number dial it there."""
+        self._ports[machine] = port
+        for other, wire in self._links.of(machine):
+            if other > machine:
+                wire.target = ("127.0.0.1", port)
 
     def _home(self, machine: int) -> Path:
         return self._root / f"machine{machine}"

@@ -21,7 +21,7 @@ from bench.faults.systems.verbs import Verbs
 class Yjs:
     name = "yjs"
     several = False
-    replication = "broadcast updates, state vectors on meeting"
+    talks = True
 
     def __init__(self, root: Path) -> None:
         self.version = node.installed("yjs")
