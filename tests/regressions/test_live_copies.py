@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,7 +38,4 @@ async def test_two_live_copies_of_a_device_both_reach_a_third(fast_path: Path) -
                 await until(lambda: len(other.memories.find()) == 1)
                 async with Node(copy, CONFIG, there):
                     stores = (original, other, copy)
-                    try:
-                        await until(lambda: all(len(store.memories.find()) == 2 for store in stores), PATIENCE_S)
-                    finally:
-                        await asyncio.sleep(0)
+                    await until(lambda: all(len(store.memories.find()) == 2 for store in stores), PATIENCE_S)
