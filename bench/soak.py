@@ -1,4 +1,5 @@
-"""What ``make soak`` runs: the property tests again and again, under a new seed each time, until the time is up.
+"""What ``make soak`` runs: the property tests and the crash harness, again and again under a new seed, until the time
+is up.
 
 ``python -m bench.soak [--minutes 60] [--seed N] [--rounds N] [TEST …]``. Every round's seed is printed before it
 begins; ``--seed N --rounds 1`` repeats a round. The tests see ``AICO_SOAK``, a whole number by which they multiply
@@ -21,7 +22,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("property_tests",)
+TESTS = ("property_tests", "tests/crash")
 FACTOR = 5
 """Default of AICO_SOAK: a round then takes minutes, so that a soak of an hour sees several seeds."""
 GRACE_S = 20

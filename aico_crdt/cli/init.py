@@ -60,8 +60,8 @@ def _found(app: App, name: str, device_type: str) -> None:
     identity, key, fresh = app.prepare()
     with _unmade(app.store_path, key if fresh else None, app):
         membership.found(app.store_path, identity, KINDS, name=name, device_type=device_type, config=settings)
-    app.settle()
-    _report(app, key, f"founded its family as {name!r}")
+        app.settle()
+        _report(app, key, f"founded its family as {name!r}")
 
 
 def _join(app: App, file: Path) -> None:
@@ -82,8 +82,8 @@ def _join(app: App, file: Path) -> None:
     identity = Identity.from_seed(KeyFile(key).read())
     with _unmade(app.store_path, None, app):
         membership.join(app.store_path, identity, KINDS, raw, config=app.config())
-    app.settle()
-    _report(app, key, f"joined the family; it was admitted by {offered.admitter.hex()[:12]}…")
+        app.settle()
+        _report(app, key, f"joined the family; it was admitted by {offered.admitter.hex()[:12]}…")
 
 
 def _refuse_present(path: Path) -> None:

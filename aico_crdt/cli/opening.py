@@ -106,7 +106,11 @@ class App:
         path = self.key or self.home.key_of(made.device)
         KeyFile(path).create(seed)
         if self.key is None:
-            write_private(self.home.next_of(self.store_path), made.device.hex().encode() + b"\n")
+            try:
+                write_private(self.home.next_of(self.store_path), made.device.hex().encode() + b"\n")
+            except BaseException:
+                discard(path)  # nobody would find it again
+                raise
         return made, path, True
 
     def settle(self) -> None:

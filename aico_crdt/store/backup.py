@@ -24,7 +24,7 @@ from aico_crdt.config import Config
 from aico_crdt.errors import Damaged, InvalidValue, NewerFormat, NoStore, StoreExists, WrongKey
 from aico_crdt.store import layout, pages
 from aico_crdt.store.directory import storage_keys
-from aico_crdt.store.environment import Environment, Label, sync_directory, translate_os
+from aico_crdt.store.environment import Environment, Label, sync_directory, translate_os, write_durably
 from aico_crdt.store.kind import Kind
 from aico_crdt.store.lives import MAGIC, SLOT_BYTES
 from aico_crdt.store.records import Counters, Records
@@ -105,7 +105,7 @@ def take(
         for name in (pages.DATA_FILE, LIVES_FILE):
             _sync(target / name)
         (target / "lock.mdb").unlink(missing_ok=True)
-        _write(target / BACKUP_FILE, json.dumps(asdict(made)).encode() + b"\n")
+        write_durably(target / BACKUP_FILE, json.dumps(asdict(made)).encode() + b"\n", os.O_EXCL)
         sync_directory(target)
     return made
 
@@ -275,15 +275,6 @@ def _hash(path: Path, progress: Progress | None) -> str:
             if progress is not None:
                 progress(path.name, done, total)
     return hasher.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 __all__ = ["Backup", "backup", "read_backup", "restore", "take"]

@@ -27,6 +27,7 @@ before it; by it the heads are that device's own word, and count as its acknowle
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -56,7 +57,7 @@ from aico_crdt.feed.exchange import FeedHead
 from aico_crdt.feed.packing import pack, unpack
 from aico_crdt.store import layout
 from aico_crdt.store.directory import DIRECTORY, LOCAL
-from aico_crdt.store.environment import sync_directory
+from aico_crdt.store.environment import sync_directory, translate_os
 from aico_crdt.store.membership import _make
 from aico_crdt.store.records import Collection, DocumentRecord
 from aico_crdt.store.replica import StoreReplica
@@ -113,22 +114,27 @@ def write_bundle(store: DocumentStore, path: Path, *, progress: Progress | None 
 
     Raises:
         InvalidValue: there already is such a file.
-        OSError: the system refuses; nothing is left.
+        DiskFull, ReadOnly, DiskFailure: the system refuses; nothing is left.
     """
     if path.exists():
         raise InvalidValue(f"There already is a file {path}.", "Name another, or remove it.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            contents = _Writer(store, file, progress).write()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_directory(path.parent.absolute())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                contents = _Writer(store, file, progress).write()
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_directory(path.parent.absolute())
+        except BaseException:
+            for left in (temporary, path):  # the latter, when all but its name was made durable
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise translate_os(error, path) from error
     return contents
 
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ from aico_crdt.store import layout, pages
 STORE_FILE: Final = "STORE"
 FULL_BYTES: Final = 1 << 20
 """A file system with less than this free counts as full when a write to it fails."""
+REVIVE_S: Final = 5.0
+"""How long the transactions of other threads may take to end before a database that failed is opened anew."""
 NETWORK_FILESYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ncpfs"}
 )
@@ -67,14 +70,21 @@ class Label:
             }
         )
         temporary = directory / (STORE_FILE + ".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, text.encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_durably(temporary, text.encode() + b"\n", os.O_TRUNC)
         os.replace(temporary, directory / STORE_FILE)
         sync_directory(directory)
+
+
+def write_durably(path: Path, content: bytes, flags: int) -> None:
+    """Make the file `path`, mode 0600, and sync it; its name is the caller's to sync. `flags` beside O_CREAT."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+    try:
+        written = 0
+        while written < len(content):  # a disk that fills up takes what still fits
+            written += os.write(descriptor, content[written:])
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(directory: Path) -> None:
@@ -196,13 +206,18 @@ class Environment:
         self._reserve_bytes = config.reserve_bytes
         self.write_lock = threading.RLock()
         self._writing = False
+        self._config = config
+        self._transactions: list[None] = []  # one for each that is open; append and pop are atomic
+        self._dead = False  # LMDB panicked, and could not be opened anew since
+        self._doubtful = False  # it did, and its meta pages were not written anew since
+        self._revival = threading.RLock()
 
     @classmethod
     def create(cls, directory: Path, label: Label) -> None:
         """Make an empty store directory, mode 0700.
 
         Raises:
-            StoreExists: one is already there. ReadOnly, DiskFull: the directory cannot be made.
+            StoreExists: one is already there. ReadOnly, DiskFull, DiskFailure: it cannot be made; nothing is left.
         """
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -210,9 +225,14 @@ class Environment:
                 raise StoreExists(f"There already is a store at {directory}.")
             if any(directory.iterdir()):
                 raise StoreExists(f"{directory} is not empty.")
-            os.chmod(directory, 0o700)
-            (directory / "wake").mkdir(mode=0o700)
-            label.write(directory)
+            try:
+                os.chmod(directory, 0o700)
+                (directory / "wake").mkdir(mode=0o700)
+                label.write(directory)
+                sync_directory(directory.parent)
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
         except OSError as error:
             raise translate_os(error, directory) from error
 
@@ -246,17 +266,7 @@ class Environment:
             if not create:
                 pages.check_header(directory)
             try:
-                opened = lmdb.open(
-                    str(directory),
-                    map_size=config.map_size_bytes,
-                    subdir=True,
-                    mode=0o600,
-                    max_readers=config.max_readers,
-                    max_dbs=0,
-                    readahead=False,
-                    meminit=True,
-                )
-                opened.reader_check()
+                opened = _open_lmdb(directory, config)
             except lmdb.Error as error:
                 raise translate(error) from error
             environment = cls(directory, opened, config)
@@ -302,16 +312,14 @@ class Environment:
     def read(self) -> Iterator[lmdb.Transaction]:
         """A read transaction: a snapshot, closed at the end of the block."""
         self._check()
-        try:
-            transaction = self._environment.begin(buffers=False)
-        except lmdb.Error as error:
-            raise translate(error) from error
+        transaction = self._begin(write=False)
         try:
             yield transaction
         except lmdb.Error as error:
             raise translate(error) from error
         finally:
             transaction.abort()
+            self._transactions.pop()
 
     @contextmanager
     def write(self, *, reserve: bool = False) -> Iterator[lmdb.Transaction]:
@@ -327,11 +335,9 @@ class Environment:
                     "This thread is in the middle of a transaction of this store.",
                     "Use that transaction's verbs, or end it first.",
                 )
-            try:
-                transaction = self._environment.begin(write=True)
-            except lmdb.Error as error:
-                raise translate(error) from error
+            transaction = self._begin(write=True)
             self._writing = True
+            failed = None
             try:
                 yield transaction
                 if not reserve:
@@ -339,12 +345,97 @@ class Environment:
                 transaction.commit()
             except lmdb.Error as error:
                 transaction.abort()
-                raise self._translate_write(error) from error
+                failed = error
             except BaseException:
                 transaction.abort()
                 raise
             finally:
                 self._writing = False
+                self._transactions.pop()
+            if failed is not None:
+                self._attend()
+                raise self._translate_write(failed) from failed
+
+    def _attend(self) -> None:
+        """After a failed commit, should LMDB have panicked: do what the disk allows at once, for others go on."""
+        with contextlib.suppress(AicoError):
+            with self.read():
+                pass
+            if self._doubtful:
+                self._begin(write=True).abort()
+                self._transactions.pop()
+
+    def _begin(self, *, write: bool) -> lmdb.Transaction:
+        """A transaction, noted in `_transactions`. The caller takes the note away when it has ended."""
+        while True:
+            self._transactions.append(None)
+            if not self._dead:
+                try:
+                    transaction = self._environment.begin(write=write)
+                    if write and self._doubtful:
+                        self._write_metas(transaction)
+                    return transaction
+                except lmdb.PanicError:
+                    self._dead = True
+                except lmdb.Error as error:
+                    self._transactions.pop()
+                    raise translate(error) from error
+                except BaseException:
+                    self._transactions.pop()
+                    raise
+            self._transactions.pop()
+            self._revive()
+
+    def _revive(self) -> None:
+        """Open the environment anew after the write of a meta page failed; LMDB then refuses all, reading included.
+
+        Raises:
+            DiskFailure, DiskFull: it cannot be done now; it is tried again by the next transaction.
+        """
+        with self._revival:
+            if not self._dead:
+                return
+            self._check()
+            ends = time.monotonic() + REVIVE_S
+            while self._transactions:
+                if time.monotonic() > ends:
+                    raise DiskFailure("The database stopped after a failed write.", "End what still reads from it.")
+                time.sleep(0.001)
+            self._environment.close()
+            try:
+                self._environment = _open_lmdb(self.directory, self._config)
+            except lmdb.Error as error:
+                raise translate(error) from error
+            except OSError as error:
+                raise translate_os(error, self.directory) from error
+            self._database = self._environment.open_db(None)
+            self._doubtful, self._dead = True, False
+
+    def _write_metas(self, transaction: lmdb.Transaction) -> None:
+        """Write both meta pages once more as they are, and sync them, before anybody of this process goes on writing.
+
+        When the write of a meta page fails, LMDB puts back its old content, and nothing was acknowledged. But the new
+        content may be on the disk, and the next commit overwrites pages to which that leads, as they are free again.
+
+        Raises:
+            DiskFailure, DiskFull: it cannot be done; the transaction, which keeps others from writing, is aborted.
+        """
+        page_bytes = int(transaction.stat(self._database)["psize"])
+        try:
+            descriptor = os.open(self.directory / pages.DATA_FILE, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                raw = os.pread(descriptor, 2 * page_bytes, 0)
+                if os.pwrite(descriptor, raw, 0) != 2 * page_bytes:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException as error:
+            transaction.abort()
+            if isinstance(error, OSError):
+                raise translate_os(error, self.directory) from error
+            raise
+        self._doubtful = False
 
     def _translate_write(self, error: lmdb.Error) -> AicoError:
         """As :func:`translate`. LMDB reports a write cut short by a full disk as EIO, so the free space decides."""
@@ -369,11 +460,12 @@ class Environment:
     def copy(self, directory: Path) -> None:
         """A compacted copy into an existing empty directory; readers and writers go on meanwhile."""
         self._check()
-        try:
-            self._environment.copy(str(directory), compact=True)
-            os.chmod(directory / "data.mdb", 0o600)  # LMDB makes it readable by others
-        except lmdb.Error as error:
-            raise translate(error) from error
+        with self.read():  # so that it is alive, and stays open
+            try:
+                self._environment.copy(str(directory), compact=True)
+                os.chmod(directory / "data.mdb", 0o600)  # LMDB makes it readable by others
+            except lmdb.Error as error:
+                raise translate(error) from error
 
     def info(self) -> dict[str, int]:
         self._check()
@@ -383,6 +475,21 @@ class Environment:
     def clear_stale_readers(self) -> int:
         self._check()
         return int(self._environment.reader_check())
+
+
+def _open_lmdb(directory: Path, config: Config) -> lmdb.Environment:
+    opened = lmdb.open(
+        str(directory),
+        map_size=config.map_size_bytes,
+        subdir=True,
+        mode=0o600,
+        max_readers=config.max_readers,
+        max_dbs=0,
+        readahead=False,
+        meminit=True,
+    )
+    opened.reader_check()
+    return opened
 
 
 def now_ms() -> int:

@@ -171,6 +171,14 @@ def due(records: Records, now_ms: int, window_ms: int) -> list[Owed]:
     return found
 
 
+def owed_life(records: Records, slot: int) -> tuple[bytes, int] | None:
+    """(document key, life) of the forgotten life whose key at `slot` is to be destroyed, or was already."""
+    for key, value in records.scan(b"U"):
+        if unpack(OWED, value, "erasure")[0] == slot:
+            return key[11:27], int.from_bytes(key[27:31], "big")
+    return None
+
+
 def settle_erasures(workspace: Workspace, owed: list[Owed], numbers: dict[int, Collection]) -> None:
     """The second transaction: keys are gone, drop the rest and the notes."""
     for note, number, key, life, _ in owed:

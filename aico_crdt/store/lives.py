@@ -2,14 +2,15 @@
 
 LMDB copies pages on write and leaves stale bytes in free ones, so nothing inside it can be erased. A life's key can:
 it is `BLAKE2b(key = storage key, slot bytes ‖ slot number)`, and its slot is overwritten and synced when the life is
-erased. Slots are random from the start and synced long before a document uses one, so that a birth costs no second
-sync. Slot 0 is never given out: it stands for what belongs to no life (statements).
+erased. Slots are random from the start and synced in chunks before a document uses one, so that few births cost a
+second sync. Slot 0 is never given out: it stands for what belongs to no life (statements).
 
 File: 16 bytes magic and version, then slots of 32 bytes.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import threading
@@ -40,7 +41,8 @@ class LifeKeys:
         self._map: mmap.mmap | None = None
         size = os.fstat(self._file).st_size
         if size == 0 and create:
-            os.pwrite(self._file, MAGIC, 0)
+            if os.pwrite(self._file, MAGIC, 0) < len(MAGIC):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         elif os.pread(self._file, len(MAGIC), 0) != MAGIC:
             os.close(self._file)
@@ -53,19 +55,30 @@ class LifeKeys:
         self._slots = (len(self._map) - len(MAGIC)) // SLOT_BYTES
 
     def reserve(self, slot: int) -> None:
-        """Make sure that `slot` exists, is random and is on disk. Called inside the store's write transaction."""
-        if slot < self._slots:
+        """Make sure that `slot` exists, is random and is on disk. Called inside the store's write transaction, with
+        slots that rise by one.
+
+        A chunk is made when its first slot is given out, whatever the file holds there. That may have been left by a
+        process that died before its sync, or by a sync that failed, and be gone after a power loss; but nothing that
+        was committed uses it yet.
+        """
+        first = slot == 1 or slot % CHUNK_SLOTS == 0
+        if slot < self._slots and not first:
             return
         with self._lock:
             self._remap()
-            while slot >= self._slots:
-                end = len(MAGIC) + self._slots * SLOT_BYTES
-                block = os.urandom(CHUNK_SLOTS * SLOT_BYTES)
-                written = 0
-                while written < len(block):
-                    written += os.pwrite(self._file, block[written:], end + written)
+            start = slot // CHUNK_SLOTS * CHUNK_SLOTS if first else self._slots
+            end = (slot // CHUNK_SLOTS + 1) * CHUNK_SLOTS
+            if start < end:
+                self._write(start, os.urandom((end - start) * SLOT_BYTES))
                 os.fsync(self._file)
                 self._remap()
+
+    def _write(self, slot: int, block: bytes) -> None:
+        place = len(MAGIC) + slot * SLOT_BYTES
+        written = 0
+        while written < len(block):
+            written += os.pwrite(self._file, block[written:], place + written)
 
     def key(self, slot: int) -> bytes:
         """The 32-byte key of the life at `slot`; slot 0 is the store's own key.
@@ -93,7 +106,7 @@ class LifeKeys:
         """
         for slot in slots:
             if slot:
-                os.pwrite(self._file, os.urandom(SLOT_BYTES), len(MAGIC) + slot * SLOT_BYTES)
+                self._write(slot, os.urandom(SLOT_BYTES))
         os.fsync(self._file)
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from aico_crdt.feed.packing import unpack as strict_unpack
 from aico_crdt.store import layout, statements
 from aico_crdt.store.core import Core
 from aico_crdt.store.directory import DIRECTORY, LOCAL, save_spaces, storage_keys
-from aico_crdt.store.environment import Environment, Label, now_ms, translate_os
+from aico_crdt.store.environment import Environment, Label, now_ms, sync_directory, translate_os
 from aico_crdt.store.kind import Kind
 from aico_crdt.store.lives import LifeKeys
 from aico_crdt.store.records import Counters, Records
@@ -70,7 +71,7 @@ def found(
     """Make a store whose device founds a new family.
 
     Raises:
-        StoreExists, ReadOnly, DiskFull: nothing was left behind.
+        StoreExists, ReadOnly, DiskFull, DiskFailure: nothing was left behind.
     """
     nonce = random(16)
     spaces = [new_space(space, random) for space in FIRST_SPACES]
@@ -78,7 +79,10 @@ def found(
     statement = Found(nonce, name, seal_spaces(spaces, identity.device, "full"), device_type)
     payload = encode_statement(statement)
     _make(path, identity, kinds, family, spaces, config, clock_ms, random)
-    with DocumentStore.open(path, identity, kinds, config=config, clock_ms=clock_ms, random=random) as store:
+    with (
+        _removed_unless_made(path),
+        DocumentStore.open(path, identity, kinds, config=config, clock_ms=clock_ms, random=random) as store,
+    ):
         with store.writing() as workspace:
             transaction = Transaction(workspace, store.config)
             transaction.append(workspace.core.directory.directory, Operation("", 0, STATEMENT, payload))
@@ -86,6 +90,16 @@ def found(
             statements.reload(workspace)
         with store.writing() as workspace:
             workspace.records.put(layout.meta("fresh"), place_id(store.path))
+
+
+@contextmanager
+def _removed_unless_made(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A store that this call began to make is removed again when the block raises."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _make(
@@ -98,31 +112,31 @@ def _make(
     clock_ms: Callable[[], int],
     random: Callable[[int], bytes],
 ) -> None:
-    """An empty store of one family, ready to be opened."""
+    """An empty store of one family, ready to be opened; nothing is left when it cannot be made."""
     directory = Path(path).absolute()
     Environment.create(directory, Label(layout.FORMAT, random(16), identity.device, clock_ms()))
     storage_key, checksum, _ = storage_keys(identity)
-    environment = Environment.acquire(directory, config or Config(), allow_network_fs=True, create=True)
-    try:
-        lives = LifeKeys(directory / LIVES_FILE, storage_key, create=True)
-        lives.reserve(1)
-        lives.close()
-        with environment.write() as transaction:
-            records = Records(transaction, checksum)
-            counters = Counters()
-            every = {space.name: space for space in [*spaces, local_space(identity)]}
-            records.put(layout.meta("format"), layout.U64.pack(layout.FORMAT))
-            records.put(layout.meta("family"), family)
-            records.put(layout.meta("incarnation"), random(ids.INCARNATION_BYTES))
-            records.put(layout.meta("fresh"), place_id(directory))
-            save_spaces(records, spaces, storage_key)
-            statements.number_collections(records, counters, every, kinds)
-            counters.statements = 1
-            counters.save(records)
-    except OSError as error:
-        raise translate_os(error, directory) from error
-    finally:
-        environment.release()
+    with _removed_unless_made(directory):
+        environment = Environment.acquire(directory, config or Config(), allow_network_fs=True, create=True)
+        try:
+            LifeKeys(directory / LIVES_FILE, storage_key, create=True).close()
+            with environment.write() as transaction:
+                records = Records(transaction, checksum)
+                counters = Counters()
+                every = {space.name: space for space in [*spaces, local_space(identity)]}
+                records.put(layout.meta("format"), layout.U64.pack(layout.FORMAT))
+                records.put(layout.meta("family"), family)
+                records.put(layout.meta("incarnation"), random(ids.INCARNATION_BYTES))
+                records.put(layout.meta("fresh"), place_id(directory))
+                save_spaces(records, spaces, storage_key)
+                statements.number_collections(records, counters, every, kinds)
+                counters.statements = 1
+                counters.save(records)
+            sync_directory(directory)
+        except OSError as error:
+            raise translate_os(error, directory) from error
+        finally:
+            environment.release()
 
 
 def admit(store: DocumentStore, device: bytes, *, name: str, trust: str = "full", device_type: str = "mobile") -> bytes:
@@ -248,17 +262,16 @@ def join(
     if any(entry.header.tag != tag or entry.header.family != offered.family for entry in entries):
         raise WrongFamily("The entries of this admission are of another family.", "Have it written anew.")
     _make(path, identity, kinds, offered.family, spaces, config, clock_ms, random)
-    try:
-        with DocumentStore.open(path, identity, kinds, config=config, clock_ms=clock_ms, random=random) as store:
-            runs = [Run(entry.header.feed, (entry,)) for entry in entries]
-            StoreReplica(store).ingest_runs(tag, runs, offered.admitter)
-            if not store.directory.family.may_connect(identity.device):
-                raise WrongFamily("This admission does not prove an admission.", "Have it written anew.")
-            with store.writing() as workspace:
-                workspace.records.put(layout.meta("fresh"), place_id(store.path))
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)  # made above, by this call
-        raise
+    with (
+        _removed_unless_made(path),
+        DocumentStore.open(path, identity, kinds, config=config, clock_ms=clock_ms, random=random) as store,
+    ):
+        runs = [Run(entry.header.feed, (entry,)) for entry in entries]
+        StoreReplica(store).ingest_runs(tag, runs, offered.admitter)
+        if not store.directory.family.may_connect(identity.device):
+            raise WrongFamily("This admission does not prove an admission.", "Have it written anew.")
+        with store.writing() as workspace:
+            workspace.records.put(layout.meta("fresh"), place_id(store.path))
 
 
 def revoke(store: DocumentStore, device: bytes) -> None:

@@ -141,7 +141,7 @@ def _look(directory: Path) -> None:
 
 
 def check(directory: Path, transaction: int | None = None) -> list[str]:
-    """What is wrong with the file's trees; empty when nothing is. Never raises on damage.
+    """What is wrong with the file's trees; empty when nothing is. Never raises on damage, but :class:`Overtaken`.
 
     Args:
         transaction: check the snapshot of that transaction, which a read transaction of the caller keeps from being
@@ -156,6 +156,10 @@ def check(directory: Path, transaction: int | None = None) -> list[str]:
     except OSError as error:
         faults.append(f"The data file cannot be read: {os.strerror(error.errno or 5)}.")
     return faults
+
+
+class Overtaken(Exception):
+    """Two commits came between the taking of a snapshot and the look at its meta page: take a newer one."""
 
 
 class _Full(Exception):
@@ -203,6 +207,8 @@ class _Walk:
             for meta in metas:
                 if meta.transaction == transaction:
                     return meta
+            if all(meta.transaction > transaction for meta in metas):
+                raise Overtaken
             raise Damaged("The meta page of the present snapshot is not in the file.")
         newest = max(metas, key=lambda meta: meta.transaction)
         # Commit n writes meta page n modulo 2, so the two always hold neighbouring numbers.

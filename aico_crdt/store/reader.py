@@ -12,7 +12,7 @@ from typing import Final
 
 from aico_crdt import ids
 from aico_crdt.crdt import Document
-from aico_crdt.errors import InvalidValue, NotFound
+from aico_crdt.errors import Damaged, InvalidValue, NotFound
 from aico_crdt.store import layout, rows, states
 from aico_crdt.store.core import Core
 from aico_crdt.store.directory import LOCAL, index_hash
@@ -83,8 +83,13 @@ class Reader:
                 stored = records.get(layout.document(b"D", collection.number, key))
                 record = None if stored is None else DocumentRecord.unpack(stored)
                 if record is not None and record.whole:
-                    state = states.read(self._core, records, record)
-                    return Document.load(state, self._core.client, self._core.writer).text()
+                    try:
+                        state = states.read(self._core, records, record)
+                    except Damaged:
+                        if not records.ended_since(collection.number, key, record.slot):
+                            raise
+                    else:
+                        return Document.load(state, self._core.client, self._core.writer).text()
         raise NotFound(f"There is no {kind} {document_id} here.", "Check the id.")
 
     def query(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,13 +16,33 @@ from aico_crdt.store import layout
 
 
 class Records:
-    """Checksummed access to one LMDB transaction. Not thread-safe; lives as long as the transaction."""
+    """Checksummed access to one LMDB transaction. Not thread-safe; lives as long as the transaction.
 
-    __slots__ = ("_secret", "transaction")
+    Args:
+        newest: for a snapshot, the way to a newer one. Keys of lives are destroyed for all snapshots at once, so what
+            does not open in an old one may have been forgotten since.
+    """
 
-    def __init__(self, transaction: lmdb.Transaction, secret: bytes) -> None:
+    __slots__ = ("_secret", "newest", "transaction")
+
+    def __init__(
+        self,
+        transaction: lmdb.Transaction,
+        secret: bytes,
+        newest: Callable[[], AbstractContextManager[lmdb.Transaction]] | None = None,
+    ) -> None:
         self.transaction = transaction
+        self.newest = newest
         self._secret = secret
+
+    def ended_since(self, number: int, key: bytes, slot: int) -> bool:
+        """Whether the life at `slot` of a document has ended, and its key may be destroyed, since this snapshot."""
+        if self.newest is None:
+            return False
+        with self.newest() as transaction:
+            stored = Records(transaction, self._secret).get(layout.document(b"D", number, key))
+        record = None if stored is None else DocumentRecord.unpack(stored)
+        return record is None or record.slot != slot or record.state == layout.HIDDEN
 
     def get(self, key: bytes) -> bytes | None:
         """The value at `key`, its checksum verified; None when absent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from aico_crdt.crdt import Document, Slot, difference, replay
 from aico_crdt.errors import Damaged, InvalidValue, NotFound, PeerError
@@ -27,6 +27,9 @@ from aico_crdt.store.workspace import Workspace
 _log = logger(__name__)
 _ARRIVAL_BITS: Final = 64
 """A cursor is an arrival number, and above it how much of the lost branches before the next entry was sent."""
+T = TypeVar("T")
+SNAPSHOTS: Final = 3
+"""Snapshots tried before what does not open counts as damaged: lives end while one is read, but not in each."""
 
 
 def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) -> Entry:
@@ -48,8 +51,19 @@ def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) ->
         elif kept[:8] == layout.GRAVE:
             items.append(Erased(kept[8:24], int.from_bytes(kept[24:], "big")))
         else:
-            items.append(open_stored_item(core, key, kept))
+            items.append(_opened(core, records, key, kept))
     return Entry(header, stored[8:72], tuple(items))
+
+
+def _opened(core: Core, records: Records, key: bytes, kept: bytes) -> bytes | Erased:
+    """A stored item. One whose key was destroyed, by an erasure that is not settled yet, is told as erased already."""
+    try:
+        return open_stored_item(core, key, kept)
+    except Damaged:
+        life = forget.owed_life(records, int.from_bytes(kept[:8], "big"))
+        if life is None:
+            raise
+        return Erased(*life)
 
 
 def _is_forked(records: Records, collection: Collection) -> bool:
@@ -148,6 +162,22 @@ class StoreReplica:
         Returns:
             runs as wire bytes, and the cursor to go on from; None at the end.
         """
+        return self._retried(lambda: self._read_entries(tag, wants, max_bytes, after))
+
+    @staticmethod
+    def _retried(read: Callable[[], T]) -> T:
+        """What `read` returns; read once more, of a newer snapshot, when something did not open: a life may have
+        ended, and its key been destroyed, since the first was taken."""
+        for _ in range(SNAPSHOTS - 1):
+            try:
+                return read()
+            except Damaged:
+                continue
+        return read()
+
+    def _read_entries(
+        self, tag: bytes, wants: Sequence[tuple[bytes, bytes, int]], max_bytes: int, after: int
+    ) -> tuple[list[WireRun], int | None]:
         collection = self._known(tag)
         if collection is None:
             return [], None
@@ -243,8 +273,12 @@ class StoreReplica:
         collection = self._known(tag)
         if collection is None:
             return []
-        with self._store.reading() as (core, records):
-            return [Body(*body) for body in attested.read_bodies(core, records, collection, keys, max_bytes)]
+
+        def read() -> list[Body]:
+            with self._store.reading() as (core, records):
+                return [Body(*body) for body in attested.read_bodies(core, records, collection, keys, max_bytes)]
+
+        return self._retried(read)
 
     def stubs(self, tag: bytes, limit: int) -> list[bytes]:
         """Keys of documents whose body is wanted, newest first."""

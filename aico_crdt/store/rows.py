@@ -150,7 +150,13 @@ def read(core: Core, records: Records, collection: Collection, key: bytes) -> Ro
     sealed = records.get(place)
     if sealed is None:
         return Row(collection.kind, "", collection.space, record.life, {}, hlc=record.stamp, stub=True)
-    return unpack_row(sealing.unseal(sealed, place, core.lives.key(record.slot)), collection, record)
+    try:
+        packed = sealing.unseal(sealed, place, core.lives.key(record.slot))
+    except Damaged:
+        if records.ended_since(collection.number, key, record.slot):
+            return None
+        raise
+    return unpack_row(packed, collection, record)
 
 
 def peek(core: Core, records: Records, collection: Collection, key: bytes) -> tuple[Row | None, str]:

@@ -186,9 +186,10 @@ class DocumentStore(Reader):
                 workspace.records.delete(layout.meta("fresh"))
             if not numbered:
                 workspace.counters.statements += 1
-            if self._lease is not None:  # under the writer lock: a second opener must not judge in between
-                commits = workspace.counters.commits + 1
-                self._lease.renew(machine_id(), self.path, workspace.core.incarnation, commits)
+            if self._lease is not None:
+                # Under the writer lock: a second opener must not judge in between. At what is committed, not at what
+                # is about to be: a lease ahead of its store, left by a crash before the commit, proves a roll-back.
+                self._lease.renew(machine_id(), self.path, workspace.core.incarnation, workspace.counters.commits)
         with self._read() as records:
             statements.refresh(_stale(self._core), records)
 
@@ -299,7 +300,7 @@ class DocumentStore(Reader):
         if self._closed:
             raise Closed("The store is closed.")
         with self._environment.read() as transaction:
-            records = Records(transaction, self._core.checksum)
+            records = Records(transaction, self._core.checksum, self._environment.read)
             if Counters.load(records).statements > self._core.directory.statements:
                 with self._core_lock:  # held by a writer of this process for as long as it writes
                     statements.refresh(self._core, records)

@@ -208,7 +208,12 @@ def _items(scope: Scope, feeds: dict[int, _Feed]) -> None:
                 raise Damaged("An item names a life key that was never given out.")
             if slot in owed:
                 continue  # its key may be destroyed already
-            sealed = open_stored_item(core, key, value)
+            try:
+                sealed = open_stored_item(core, key, value)
+            except Damaged:
+                if scope.erased_since(key, value):
+                    continue
+                raise
             if len(sealed) != header.items[index].size or item_hash(sealed) != header.items[index].hash:
                 raise Damaged("An item is not the one its entry names.")
             if feed.collection is None:
@@ -268,7 +273,12 @@ def _waiting(scope: Scope) -> None:
         with scope.report.guard("waiting", key.hex()):
             if int.from_bytes(key[1:], "big") > scope.counters.hold:
                 raise Damaged("An entry on hold has a number that was never given out.")
-            packed = msgpack.unpackb(unseal_hold(scope.core, scope.records, key, value))
+            try:
+                packed = msgpack.unpackb(unseal_hold(scope.core, scope.records, key, value))
+            except Damaged:
+                if scope.erased_since(key, value):
+                    continue
+                raise
             entry = decode_entry(packed[-1])
             if entry.header.hash != packed[1]:
                 raise Damaged("An entry on hold is not the one its record names.")

@@ -11,6 +11,7 @@ import lmdb
 import msgpack
 
 from aico_crdt.errors import AicoError
+from aico_crdt.store import forget
 from aico_crdt.store.core import Core
 from aico_crdt.store.records import Collection, Counters, Records
 
@@ -79,6 +80,14 @@ class Scope:
         self.counters = Counters.load(records)
         self.collections: dict[int, Collection] = {c.number: c for c in core.directory.collections.values()}
         self._progress = progress
+
+    def erased_since(self, key: bytes, value: bytes) -> bool:
+        """Whether a record that does not open was erased, or is about to be, by somebody since this snapshot."""
+        if self.records.newest is None:
+            return False
+        with self.records.newest() as transaction:
+            fresh = Records(transaction, self.core.checksum)
+            return fresh.get(key) != value or forget.owed_life(fresh, int.from_bytes(value[:8], "big")) is not None
 
     def step(self, what: str, done: int, total: int = 0) -> None:
         if self._progress is not None and done % 64 == 0:

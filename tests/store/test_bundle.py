@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aico_crdt.errors import BadSignature, InvalidValue, Malformed, NotYet, UnknownVersion, WrongFamily
+from aico_crdt.errors import BadSignature, DiskFull, InvalidValue, Malformed, NotYet, UnknownVersion, WrongFamily
 from aico_crdt.store import DocumentStore, StoreReplica, bundle, layout
 from aico_crdt.store.records import FeedRecord
 
@@ -157,7 +157,7 @@ def test_a_failed_write_leaves_no_file(
     monkeypatch.setattr("os.fsync", full)
     place = tmp_path / "empty"
     place.mkdir()
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFull):
         bundle.write_bundle(giver, place / "b")
     assert list(place.iterdir()) == []
 

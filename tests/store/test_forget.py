@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from nacl.exceptions import CryptoError
 
 from aico_crdt.errors import NotFound
 from aico_crdt.feed import decode_header
-from aico_crdt.store import StoreReplica, layout
+from aico_crdt.store import StoreReplica, layout, pages
+from aico_crdt.store.verify import verify
 from tests.store.conftest import exchange, send, view
 from tests.store.hostile import Hostile, count, give
 
@@ -237,3 +240,83 @@ def test_two_forgets_of_one_document_meet(family: Any, clock: Any) -> None:
     assert a.content_hash() == b.content_hash()
     assert count(a, b"U") == count(b, b"U") == 0
     assert set(a.receipt("memory", "d").erased_on) == {a.device, b.device}
+
+
+# Others who look meanwhile: a key is destroyed for every snapshot at once
+
+
+def forgotten_meanwhile(store: Any, monkeypatch: Any) -> None:
+    """From now on, m1 is forgotten and erased between the taking of the next snapshot and the look at it."""
+    real = type(store)._read
+    done: list[None] = []
+
+    @contextmanager
+    def read(self: Any) -> Iterator[Any]:
+        with real(self) as records:
+            if not done:
+                done.append(None)
+                store.forget("memory", "m1", now=True)
+            yield records
+
+    monkeypatch.setattr(type(store), "_read", read)
+
+
+@pytest.mark.parametrize("look", ["read", "query", "text", "rows", "bodies", "entries", "verify", "verify late"])
+def test_what_is_erased_while_somebody_looks_is_gone_and_not_damaged(family: Any, monkeypatch: Any, look: str) -> None:
+    a, b = family(2)
+    for n in range(3):
+        a.create("memory", {"content": SECRET, "tag": "t"}, id=f"m{n}")
+    replica, collection = StoreReplica(a), a.directory.find("own", "memory")
+    keys = [a.directory.spaces["own"].document_key("memory", f"m{n}") for n in range(3)]
+    forgotten_meanwhile(a, monkeypatch)
+    if look == "read":
+        assert a.read("memory", "m1") is None
+    elif look == "query":
+        assert {row.id for row in a.query("memory", "tag", "t")} == {"m0", "m2"}
+    elif look == "text":
+        with pytest.raises(NotFound):
+            a.text("memory", "m1")
+    elif look == "rows":
+        assert {row.id for row in a.rows("memory")} == {"m0", "m2"}
+    elif look == "bodies":
+        assert {body.key for body in replica.bodies(collection.tag, keys, 1 << 20)} == {keys[0], keys[2]}
+    elif look == "entries":
+        runs, _ = replica.read_entries(collection.tag, [(a.device, a.incarnation, 1)], 1 << 20)
+        assert b"".join(b"".join(run) for run in runs)
+    else:  # before or after it has found the meta page of its snapshot
+        monkeypatch.undo()
+        real = pages.check
+        passes: list[None] = []
+
+        def check(*arguments: Any) -> list[str]:
+            passes.append(None)
+            found = real(*arguments) if look == "verify late" else []
+            if len(passes) == 1:
+                a.forget("memory", "m1", now=True)
+            return found or real(*arguments) if look == "verify" else found
+
+        monkeypatch.setattr(pages, "check", check)
+        assert verify(a, refold=True).problems == []
+        assert len(passes) == (2 if look == "verify" else 1)
+        monkeypatch.undo()
+    send(a, b)
+    assert set(view(b)) == {"m0", "m2"}
+
+
+def test_a_store_that_died_between_the_key_and_the_note_serves_its_peers(family: Any, monkeypatch: Any) -> None:
+    a, b = family(2)
+    for n in range(3):
+        a.create("memory", {"content": SECRET}, id=f"m{n}")
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aico_crdt.store.forget.settle_erasures", dies)
+    with pytest.raises(KeyboardInterrupt):
+        a.forget("memory", "m1", now=True)
+    monkeypatch.undo()
+    a = family.reopen(a)
+    assert verify(a, refold=True).problems == []
+    send(a, b)
+    assert set(view(b)) == {"m0", "m2"}
+    assert verify(b, refold=True).problems == []

@@ -30,6 +30,23 @@ def written(family: Any) -> Any:
     return store
 
 
+def test_a_crash_while_it_is_opened_costs_no_incarnation(written: Any, family: Any, monkeypatch: Any) -> None:
+    """The lease must not run ahead of a commit that may never be."""
+    before = written.incarnation
+    real = lease_module.Lease.renew
+
+    def dies(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lease_module.Lease, "renew", dies)
+    with pytest.raises(KeyboardInterrupt):
+        family.reopen(written)
+    monkeypatch.undo()
+    written = family.reopen(written)
+    assert written.incarnation == before
+
+
 def test_opening_again_keeps_the_incarnation(written: Any, family: Any) -> None:
     before = written.incarnation
     for _ in range(3):

@@ -196,9 +196,11 @@ def test_a_life_key_file_cut_or_changed_is_told(closed: Path, family: Any, tmp_p
     damage(closed, tmp_path / "copy", {})
     lives = tmp_path / "copy" / "lives"
     whole = lives.read_bytes()
-    for broken in (whole[:100], whole[:16], b"", b"x" + whole[1:], whole[:-5]):
+    for broken in (whole[:100], whole[:16], b"", b"x" + whole[1:]):
         lives.write_bytes(broken)
         assert not verify_directory(tmp_path / "copy", identity_of(0), family.kinds, config=CONFIG).clean
+    lives.write_bytes(whole[:-5])  # beyond the keys in use there may be the rest of a write that was cut off
+    assert verify_directory(tmp_path / "copy", identity_of(0), family.kinds, config=CONFIG).clean
     living = bytearray(whole)
     living[16 + 32 : 16 + 64] = bytes(32)  # the first life's key
     lives.write_bytes(living)
