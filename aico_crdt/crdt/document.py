@@ -90,6 +90,7 @@ class Document:
         self._derived = derived
         self._slots: list[Slot] | None = None
         self._text: str | None = None  # as Yrs has it now
+        self._ascii: int | None = None  # its length while it is known to be ASCII, where bytes are characters
         self._state: bytes | None = None  # None: what Yrs has may not stand in the order that counts
         self._malformed = 0
 
@@ -238,12 +239,19 @@ class Document:
             InvalidValue: `index` lies outside, or `text` is too large or holds a lone surrogate.
         """
         values.plain(text)
-        before = self._draft()
-        if not 0 <= index <= len(before):
+        length = self._ascii_length() if text.isascii() else None
+        before = "" if length is not None else self._draft()
+        if not 0 <= index <= (len(before) if length is None else length):
             raise InvalidValue("The place to insert at lies outside the text.")
         if not text:
             return
+        if length is not None:
+            with self._writing() as txn:
+                self._yrs.text(txn).insert(txn, index, text)
+                self._text, self._ascii = None, length + len(text)
+            return
         with self._writing() as txn:
+            self._ascii = None
             self._yrs.text(txn).insert(txn, values.text_bytes(before[:index]), text)
             self._text = before[:index] + text + before[index:]
 
@@ -253,11 +261,17 @@ class Document:
         Raises:
             InvalidValue: the range lies outside the text.
         """
-        before = self._draft()
+        known = self._ascii_length()
+        before = "" if known is not None else self._draft()
         end = index + length
-        if not 0 <= index <= end <= len(before):
+        if not 0 <= index <= end <= (len(before) if known is None else known):
             raise InvalidValue("The range to delete lies outside the text.")
         if not length:
+            return
+        if known is not None:
+            with self._writing() as txn:
+                self._yrs.text(txn).remove_range(txn, index, length)
+                self._text, self._ascii = None, known - length
             return
         with self._writing() as txn:
             start_byte = values.text_bytes(before[:index])
@@ -298,7 +312,7 @@ class Document:
 
     def replay(self, update: bytes) -> None:
         """Merge `update` again, which this replica wrote or merged before. Nothing is checked."""
-        self._slots = self._text = self._state = None
+        self._slots = self._text = self._ascii = self._state = None
         self._yrs.merge(update)
 
     # Reading
@@ -337,7 +351,7 @@ class Document:
             if order.is_shared(state, _TEXT):
                 state = order.canonical(state)
                 self._yrs = self._yrs.again(state)
-                self._slots = self._text = None
+                self._slots = self._text = self._ascii = None
             self._state = state
         return self._state
 
@@ -387,6 +401,13 @@ class Document:
                 names = [key[2:] for key in self._yrs.keys(txn) if key.startswith("*@")]
             encoded.append(sorted(name for name in names if _WRITER.fullmatch(name)))
         return encoded
+
+    def _ascii_length(self) -> int | None:
+        """Length of the text as Yrs has it now if it is ASCII: then an edit need not look at the text itself."""
+        if self._ascii is None:
+            draft = self._draft()
+            self._ascii = len(draft) if draft.isascii() else None
+        return self._ascii
 
     def _writing(self) -> _Yrs:
         self._yrs.listen()

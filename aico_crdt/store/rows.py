@@ -96,8 +96,8 @@ def index_keys(core: Core, collection: Collection, key: bytes, fields: Mapping[s
     return found
 
 
-def write(workspace: Workspace, opened: OpenDocument, document: Document, life_key: bytes) -> None:
-    """Fold the document, write its row under its life key and bring its index keys up to date."""
+def write(workspace: Workspace, opened: OpenDocument, document: Document, life_key: bytes) -> set[bytes]:
+    """Fold the document, write its row under its life key and bring its index keys, which are returned, up to date."""
     record, collection, key = opened.record, opened.collection, opened.key
     assert record is not None
     kind = workspace.kind(collection)
@@ -110,13 +110,16 @@ def write(workspace: Workspace, opened: OpenDocument, document: Document, life_k
     if opened.born:
         added, gone = wanted, set()
     else:
-        present = present_index_keys(workspace.core, workspace.records, collection, key, record)
+        present = opened.indexed
+        if present is None:
+            present = present_index_keys(workspace.core, workspace.records, collection, key, record)
         added, gone = wanted - present, present - wanted
     for index in gone:
         workspace.records.delete(index)
     for index in added:
         workspace.records.put(index, b"")
     workspace.records.put(place, sealing.seal(pack_row(opened.id, folded), place, life_key))
+    return wanted
 
 
 def present_index_keys(

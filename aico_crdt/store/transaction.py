@@ -81,6 +81,7 @@ class Transaction:
         self._settled: dict[bytes, int] = {}
         self._changed: dict[tuple[int, bytes], tuple[OpenDocument, int]] = {}
         self._writable: dict[tuple[str, str], Collection] = {}
+        self._required: dict[tuple[str, str], OpenDocument] = {}
         self._room = MAX_TRANSACTION_BYTES
         self.settled_bytes = 0
         self._open = True
@@ -165,6 +166,7 @@ class Transaction:
             raise NotFound(f"Only a stub of {kind} {document_id} is here.", "Sync with a device that holds its body.")
         if not opened.alive:
             self._workspace.bear(opened, self._workspace.core.identity.device)
+            self._required.clear()  # it may stand before another space's now
         self._apply(opened, lambda document, stamp: document.put_slot(name, value, stamp))
 
     def repeat(
@@ -305,6 +307,7 @@ class Transaction:
     def rollback(self) -> None:
         """Take back everything since the last :meth:`checkpoint`."""
         self._changed.clear()
+        self._required.clear()
         for tag, pending in self._pending.items():
             del pending[self._settled.get(tag, 0) :]
         self._room = MAX_TRANSACTION_BYTES
@@ -357,11 +360,16 @@ class Transaction:
         return None
 
     def _require(self, kind: str, document_id: str) -> OpenDocument:
+        self._check_open()
+        opened = self._required.get((kind, document_id))
+        if opened is not None and opened.alive and not opened.forgotten and not opened.stub:
+            return opened
         opened = self._find(kind, document_id)
         if opened is None:
             raise NotFound(f"There is no {kind} {document_id} here.", "Check the id, or sync with its device.")
         if opened.stub:
             raise NotFound(f"Only a stub of {kind} {document_id} is here.", "Sync with a device that holds its body.")
+        self._required[kind, document_id] = opened
         return opened
 
     def _change(self, kind: str, document_id: str, change: Callable[[Document, int], None]) -> None:

@@ -28,6 +28,10 @@ CHANGED: Final = 2
 FORGOTTEN: Final = 3
 FETCHED: Final = 4
 """What a change log record says of a document."""
+MAX_TEXTS: Final = 4
+KEEP_FROM_BYTES: Final = 4096
+KEEP_BYTES: Final = 2 << 20
+"""How many documents, and of which size as encoded, stay loaded between two transactions: texts being typed."""
 MAX_ROWS: Final = 64
 """Rows remembered from one transaction to the next: the conversations that are going on."""
 
@@ -58,6 +62,8 @@ class OpenDocument:
     birth: Borne | None = None
     unsent: bytes | None = None
     """The update of a local birth that is in no entry yet."""
+    indexed: set[bytes] | None = None
+    """The index keys of the row on disk, where they are known."""
     secret: tuple[int, bytes] = (0, b"")
     """Slot and key of the life this was last written under."""
     updates: list[tuple[bytes, int, str]] = field(default_factory=list)
@@ -97,6 +103,15 @@ class Known(NamedTuple):
     feeds: dict[tuple[int, bytes, bytes], FeedRecord]
     heads: dict[int, dict[tuple[bytes, bytes], Head]]
     rows: dict[tuple[str, str], Row]
+    texts: dict[tuple[int, bytes], Loaded]
+
+
+class Loaded(NamedTuple):
+    """A document as it is on disk, decoded: which life of it, what it is and the index keys of its row."""
+
+    slot: int
+    document: Document
+    indexed: set[bytes]
 
 
 class Workspace:
@@ -115,6 +130,7 @@ class Workspace:
         self.rows: dict[tuple[str, str], Row] = {} if known is None else known.rows
         """Rows as they are on disk, by kind and id, of documents that nobody has opened here since they were read."""
         self.documents: dict[tuple[int, bytes], OpenDocument] = {}
+        self._texts: dict[tuple[int, bytes], Loaded] = {} if known is None else known.texts
         self._before: dict[tuple[int, bytes], _Before] = {}
         self._feeds: dict[tuple[int, bytes, bytes], FeedRecord] = {} if known is None else known.feeds
         self._dirty_feeds: set[tuple[int, bytes, bytes]] = set()
@@ -301,6 +317,10 @@ class Workspace:
                 state: bytes | None = write_birth(client, writer, birth)
                 updates = []
             elif opened.saved is None and not opened.born:
+                loaded = self._texts.pop((opened.collection.number, opened.key), None)
+                if loaded is not None and loaded.slot == record.slot and not updates:
+                    opened.document, opened.indexed = loaded.document, loaded.indexed
+                    return opened.document
                 state = opened.saved = states.read(core, self.records, record)
             else:
                 state = opened.saved
@@ -461,7 +481,7 @@ class Workspace:
             self.records.put(layout.feed(*name), self._feeds[name].pack())
         self._dirty_feeds.clear()
         self.counters.commits += 1
-        self.known = Known(self.counters.save(self.records), self._feeds, self._heads, self.rows)
+        self.known = Known(self.counters.save(self.records), self._feeds, self._heads, self.rows, self._texts)
 
     def _write_document(self, opened: OpenDocument) -> None:
         record = opened.record
@@ -478,12 +498,21 @@ class Workspace:
                 self.keep_base(opened)
                 place = layout.life(b"S", record.slot)
                 self.records.put(place, sealing.seal(state, place, life_key))
-                rows.write(self, opened, document, life_key)
+                indexed = rows.write(self, opened, document, life_key)
                 opened.saved = state
+                self._keep_text(opened, document, state, indexed)
             opened.updates.clear()
         self.records.put(layout.document(b"D", number, key), record.pack())
         self.log(opened.collection, key, record.life, BORN if opened.born else CHANGED, record.stamp)
         opened.born = opened.touched = False
+
+    def _keep_text(self, opened: OpenDocument, document: Document, state: bytes, indexed: set[bytes]) -> None:
+        """Keep what somebody is typing into from one transaction to the next: loading it costs more than the edit."""
+        if KEEP_FROM_BYTES <= len(state) <= KEEP_BYTES:
+            while len(self._texts) >= MAX_TEXTS:
+                del self._texts[next(iter(self._texts))]
+            assert opened.record is not None
+            self._texts[opened.collection.number, opened.key] = Loaded(opened.record.slot, document, indexed)
 
     def _write_birth(self, opened: OpenDocument, life_key: bytes) -> bool:
         """Write a document that holds one birth and nothing else, if that is what it is."""
