@@ -278,7 +278,7 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     rows.write(workspace, opened, document, life_key)
     workspace.records.put(layout.document(b"D", number, key), record.pack())
     workspace.log(collection, key, life, FETCHED, record.stamp)
-    opened.document, opened.saved = None, None
+    workspace.drop_text(opened)
     workspace.settle()
     return True
 

@@ -184,6 +184,7 @@ class Transaction:
             if not bear or life != opened.dead + 1:
                 return
             self._workspace.bear(opened, self._workspace.core.identity.device)
+            self._required.clear()
         self._apply(opened, lambda document, _: change(document))
 
     def insert_text(self, kind: str, document_id: str, index: int, text: str) -> None:
@@ -299,6 +300,7 @@ class Transaction:
         """What was done so far stands even if what follows is taken back: one writer of a group has ended."""
         for opened, _ in list(self._changed.values()):
             self._take(opened)
+        self._required.clear()  # found again, each is known to the workspace as it is from here on
         self._workspace.settle()
         self._settled = {tag: len(pending) for tag, pending in self._pending.items()}
         self.settled_bytes += MAX_TRANSACTION_BYTES - self._room

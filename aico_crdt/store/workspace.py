@@ -107,9 +107,10 @@ class Known(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A document as it is on disk, decoded: which life of it, what it is and the index keys of its row."""
+    """A document as it is on disk, decoded: which life of it, its content hash, itself, the index keys of its row."""
 
     slot: int
+    hash: bytes
     document: Document
     indexed: set[bytes]
 
@@ -318,7 +319,8 @@ class Workspace:
                 updates = []
             elif opened.saved is None and not opened.born:
                 loaded = self._texts.pop((opened.collection.number, opened.key), None)
-                if loaded is not None and loaded.slot == record.slot and not updates:
+                same = loaded is not None and (loaded.slot, loaded.hash) == (record.slot, record.state_hash)
+                if loaded is not None and same and not updates:
                     opened.document, opened.indexed = loaded.document, loaded.indexed
                     return opened.document
                 state = opened.saved = states.read(core, self.records, record)
@@ -506,13 +508,20 @@ class Workspace:
         self.log(opened.collection, key, record.life, BORN if opened.born else CHANGED, record.stamp)
         opened.born = opened.touched = False
 
+    def drop_text(self, opened: OpenDocument) -> None:
+        """The state on disk was written by other means than a flush."""
+        opened.document = opened.saved = opened.indexed = None
+        self._texts.pop((opened.collection.number, opened.key), None)
+
     def _keep_text(self, opened: OpenDocument, document: Document, state: bytes, indexed: set[bytes]) -> None:
         """Keep what somebody is typing into from one transaction to the next: loading it costs more than the edit."""
         if KEEP_FROM_BYTES <= len(state) <= KEEP_BYTES:
             while len(self._texts) >= MAX_TEXTS:
                 del self._texts[next(iter(self._texts))]
-            assert opened.record is not None
-            self._texts[opened.collection.number, opened.key] = Loaded(opened.record.slot, document, indexed)
+            record = opened.record
+            assert record is not None
+            loaded = Loaded(record.slot, record.state_hash, document, indexed)
+            self._texts[opened.collection.number, opened.key] = loaded
 
     def _write_birth(self, opened: OpenDocument, life_key: bytes) -> bool:
         """Write a document that holds one birth and nothing else, if that is what it is."""
