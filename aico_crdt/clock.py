@@ -38,7 +38,7 @@ def tick(last: int, now_ms: int) -> int:
     return max(last + 1, max(now_ms, 0) << COUNTER_BITS)
 
 
-def observe(last: int, remote: int, now_ms: int, drift_ms: int = DRIFT_MS) -> int:
+def observe(last: int, remote: int, now_ms: int, drift_ms: int) -> int:
     """The local clock after seeing `remote`: follows it, but at most `drift_ms` ahead of `now_ms`.
 
     The bound keeps one device whose clock is years ahead from dragging the whole family with it; its stamp itself is

@@ -375,14 +375,14 @@ def compare(first: DocumentStore, second: DocumentStore, spaces: list[str]) -> t
                 continue
             mine = ours.pop(row.id, None)
             if mine is None:
-                found.append(Difference(kind, row.id, "b"))
+                found.append(Difference(naming.kind_of(row), row.id, "b"))
                 continue
             differing = _differing(mine, row)
             if differing:
-                found.append(Difference(kind, row.id, "", differing))
+                found.append(Difference(naming.kind_of(row), row.id, "", differing))
             else:
                 equal += 1
-        found += [Difference(kind, document_id, "a") for document_id in ours]
+        found += [Difference(naming.kind_of(row), row.id, "a") for row in ours.values()]
     found.sort(key=lambda one: (one.kind, one.id))
     return found, equal
 

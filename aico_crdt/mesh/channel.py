@@ -55,6 +55,7 @@ class Channel:
         last_heard_ms: when the last frame came.
         rtt_ms: of the last ping, None before it.
         bytes_in, bytes_out: of frames.
+        parts: of messages that were not whole with them.
     """
 
     def __init__(self, config: Config, write: Callable[[bytes], bool], now_ms: float) -> None:
@@ -79,6 +80,7 @@ class Channel:
         self.stuck = False
         self.rtt_ms: float | None = None
         self.bytes_in = self.bytes_out = 0
+        self.parts = 0
 
     @property
     def queued_bytes(self) -> int:
@@ -178,7 +180,10 @@ class Channel:
         if self._received - self._granted > self._window:
             raise Malformed(f"More than the window of {self._window} bytes was sent.")
         message = self._reassembler.add(data)
-        return None if message is None else Delivery(data.lane, message)
+        if message is None:
+            self.parts += 1
+            return None
+        return Delivery(data.lane, message)
 
     def _token(self, token: frame.Token, now_ms: float) -> Signal | None:
         if token.kind is Kind.PING:

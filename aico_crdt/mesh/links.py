@@ -64,6 +64,9 @@ class Handler(Protocol):
     def on_sent(self, device: bytes, count: int) -> None:
         """`count` message bytes left the queue to `device`."""
 
+    def on_part(self, device: bytes) -> None:
+        """A part of a message from `device` has come that is not whole yet."""
+
     def on_down(self, device: bytes, reason: str) -> None:
         """The link is gone; what was queued to send is dropped."""
 
@@ -315,9 +318,12 @@ class Links:
         line.channel.greet(has_link=line.said_link)
 
     def _receive(self, line: Line, raw: bytes) -> None:
+        parts = line.channel.parts
         try:
             got = line.channel.receive(raw, self._now_ms())
-            if isinstance(got, Delivery):
+            if line.channel.parts > parts:
+                self._handler.on_part(line.device)
+            elif isinstance(got, Delivery):
                 self._deliver(line, got)
             elif got is Signal.OPENED:
                 self._opened(line)

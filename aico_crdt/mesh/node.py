@@ -47,12 +47,13 @@ LANES: Final = {"control": Lane.CONVERSATION, "data": Lane.BULK}
 
 
 class _Talk:
-    """The session of one link. `sent` belongs to the loop, all else to the worker."""
+    """The session of one link. `sent` and `arriving` belong to the loop, all else to the worker."""
 
     def __init__(self, device: bytes, session: Session) -> None:
         self.device = device
         self.session = session
         self.sent = 0
+        self.arriving = False
         self.over = False
 
 
@@ -206,6 +207,12 @@ class Node:
         if talk is not None:
             talk.sent += count
 
+    def on_part(self, device: bytes) -> None:
+        """See :class:`~aico_crdt.mesh.links.Handler`."""
+        talk = self._talks.get(device)
+        if talk is not None:
+            talk.arriving = True
+
     def on_down(self, device: bytes, reason: str) -> None:
         """See :class:`~aico_crdt.mesh.links.Handler`."""
         talk = self._talks.pop(device, None)
@@ -236,10 +243,10 @@ class Node:
             self._timer = self._loop.call_later(TICK_S, self._on_tick)
             if not self._ticking:
                 self._ticking = True
-                counted = [(talk, talk.sent) for talk in self._talks.values()]
-                for talk, _ in counted:
-                    talk.sent = 0
-                self._submit(self._tick, counted)
+                moved = [(talk, talk.sent, talk.arriving) for talk in self._talks.values()]
+                for talk, *_ in moved:
+                    talk.sent, talk.arriving = 0, False
+                self._submit(self._tick, moved)
 
     def _on_ring(self) -> None:
         """A process of this device committed. For the own one, :meth:`_on_commit` has told more."""
@@ -324,13 +331,15 @@ class Node:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *args)
 
-    def _tick(self, counted: Sequence[tuple[_Talk, int]]) -> None:
+    def _tick(self, moved: Sequence[tuple[_Talk, int, bool]]) -> None:
         self._ticking = False
         self._store.erase_due()  # what a peer forgot for good, or whose undo window has passed
         self._look_around()
-        for talk, count in counted:
-            if count:
-                self._step(talk, events.Sent(count))
+        for talk, sent, arriving in moved:
+            if sent:
+                self._step(talk, events.Sent(sent))
+            if arriving:
+                self._step(talk, events.Arriving())
             self._step(talk, events.Tick())
 
     def _is_quiet(self) -> bool:

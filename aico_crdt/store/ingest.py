@@ -65,7 +65,7 @@ class Intake:
         self._source = source
         self._holds = Holds(workspace, config)
         self._identities: dict[tuple[bytes, bytes], tuple[int, str]] = {}
-        self._heard: dict[tuple[bytes, int], int] = {}
+        self._heard: receipts.Heard = {}
         self.report = Outcome()
         self._branches = Branches(workspace, config, self._holds, self.report, self.evidence)
 
@@ -340,8 +340,8 @@ class Intake:
             if is_void(workspace.records, dep.hash):
                 self._branches.carried(dep)
                 continue
-            place = (header.device, workspace.feed(collection, dep.device, dep.incarnation).number)
-            self._heard[place] = max(dep.seq, self._heard.get(place, 0))
+            place = (header.device, collection, dep.device, dep.incarnation)
+            self._heard[place] = max(dep, self._heard.get(place, dep), key=lambda head: head.seq)
         self._holds.applied(collection, header)
         if stated:
             if statements.reload(workspace):

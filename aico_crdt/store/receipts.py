@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aico_crdt.errors import NotFound
+from aico_crdt.feed.header import Head
 from aico_crdt.store import layout
 from aico_crdt.store.forget import Tombstone, read_header, tombstone
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _ACK: Final = struct.Struct(">QQQ")
 """Value of a `P` record: seq held, seq through which forgets are erased, when it was heard (Unix ms)."""
+Heard = dict[tuple[bytes, Collection, bytes, bytes], Head]
+"""By device and by collection, author and incarnation of a feed: the last entry of it that the device's depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +108,15 @@ def _fresh(
     return fresh
 
 
-def note_dependencies(workspace: Workspace, heard: Mapping[tuple[bytes, int], int]) -> None:
-    """Keep what signed entries prove: `heard` is, by device and feed number, the seq that its entries depend on."""
-    for (device, feed_number), seq in heard.items():
-        key = layout.peer(device, feed_number)
+def note_dependencies(workspace: Workspace, heard: Heard) -> None:
+    """Keep what signed entries prove. A dependency that is not the entry here, or cannot be told from another, says
+    nothing."""
+    for (device, collection, author, incarnation), dep in heard.items():
+        feed = workspace.feed(collection, author, incarnation)
+        header = read_header(workspace.records, feed.number, dep.seq)
+        if (feed.hash if dep.seq == feed.seq else header and header.hash) != dep.hash:
+            continue
+        seq, key = dep.seq, layout.peer(device, feed.number)
         before = workspace.records.get(key)
         old = (0, 0, 0) if before is None else unpack(_ACK, before, "acknowledgement")
         if seq > old[0]:

@@ -256,7 +256,7 @@ class StoreReplica:
                 entries.append(encode_entry(read_wire_entry(core, records, feed_number, seq)))
 
     def manifest(self, tag: bytes) -> bytes | None:
-        """A signed manifest of the collection; None where this device's word does not count."""
+        """A signed manifest of the collection; None where this device's word does not count, or none can be written."""
         collection = self._known(tag)
         directory = self._store.directory
         if (
@@ -266,7 +266,11 @@ class StoreReplica:
         ):
             return None
         with self._store.reading() as (core, records):
-            return attested.make_manifest(core, records, collection, Counters.load(records).stamp)
+            try:
+                return attested.make_manifest(core, records, collection, Counters.load(records).stamp)
+            except InvalidValue as error:  # beyond a cap
+                _log.error("no manifest of %s (%s): %s", collection.kind, collection.space, error.what)
+                return None
 
     def bodies(self, tag: bytes, keys: Sequence[bytes], max_bytes: int) -> list[Body]:
         """Sealed bodies of those of `keys` that are whole here."""

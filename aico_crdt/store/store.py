@@ -334,7 +334,7 @@ class DocumentStore(Reader):
                         incarnation = records.get(layout.meta("incarnation"))
                         if incarnation is not None and incarnation != self._core.incarnation:
                             self._core.take_incarnation(incarnation)
-                    workspace = Workspace(self._core, records, self._clock_ms(), counters, known)
+                    workspace = Workspace(self._core, records, self._clock_ms(), self.config.drift_ms, counters, known)
                     yield workspace
                     workspace.flush()
                     commits = workspace.counters.commits

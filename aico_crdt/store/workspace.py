@@ -119,13 +119,17 @@ class Workspace:
     """One write transaction's work. Serves one thread; must not outlive its transaction.
 
     Args:
+        drift_ms: how far ahead of `now_ms` the local clock follows a stamp.
         known: what the last transaction of this process left, if nobody has committed since.
     """
 
-    def __init__(self, core: Core, records: Records, now_ms: int, counters: Counters, known: Known | None) -> None:
+    def __init__(
+        self, core: Core, records: Records, now_ms: int, drift_ms: int, counters: Counters, known: Known | None
+    ) -> None:
         self.core = core
         self.records = records
         self.now_ms = now_ms
+        self._drift_ms = drift_ms
         self.counters = counters
         self.known: Known | None = None
         self.rows: dict[tuple[str, str], Row] = {} if known is None else known.rows
@@ -553,7 +557,7 @@ class Workspace:
         return self.counters.stamp
 
     def observe(self, stamp: int) -> None:
-        self.counters.stamp = clock.observe(self.counters.stamp, stamp, self.now_ms)
+        self.counters.stamp = clock.observe(self.counters.stamp, stamp, self.now_ms, self._drift_ms)
 
 
 def pack(value: Any) -> bytes:

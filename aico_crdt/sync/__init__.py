@@ -26,13 +26,14 @@ from aico_crdt.sync.effect import (
     Send,
     Tell,
 )
-from aico_crdt.sync.event import Closed, Committed, Event, Ingested, Opened, Received, Sent, Tick
+from aico_crdt.sync.event import Arriving, Closed, Committed, Event, Ingested, Opened, Received, Sent, Tick
 from aico_crdt.sync.local import Report, Side, converge
 from aico_crdt.sync.replica import Body, FeedHead, IngestReport, Place, Replica, Run, digest_of
 from aico_crdt.sync.session import Session
 
 __all__ = [
     "Acknowledge",
+    "Arriving",
     "Body",
     "Closed",
     "Committed",

@@ -50,6 +50,11 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Arriving:
+    """A part of a message has come that is not whole yet: what is awaited may be behind it, or it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed. Expected about every second; only timers depend on it."""
 
@@ -59,4 +64,4 @@ class Closed:
     """The link is gone."""
 
 
-Event = Opened | Received | Committed | Ingested | Sent | Tick | Closed
+Event = Opened | Received | Committed | Ingested | Sent | Arriving | Tick | Closed

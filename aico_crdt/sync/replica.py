@@ -73,7 +73,8 @@ class Replica(Protocol):
         """
 
     def manifest(self, tag: bytes) -> bytes | None:
-        """The collection as a signed manifest (`feed.encode_manifest`); None if this device may not attest it."""
+        """The collection as a signed manifest (`feed.encode_manifest`); None if this device may not attest
+        it, or it is beyond the caps of one."""
 
     def bodies(self, tag: bytes, keys: Sequence[bytes], max_bytes: int) -> Sequence[Body]:
         """Bodies of the documents named, in the order of `keys`, those not held left out, cut after `max_bytes`; at

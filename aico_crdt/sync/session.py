@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from aico_crdt.config import Config
 from aico_crdt.errors import PeerError
 from aico_crdt.sync.effect import Drop, Effect
-from aico_crdt.sync.event import Closed, Committed, Event, Ingested, Opened, Received, Sent, Tick
+from aico_crdt.sync.event import Arriving, Closed, Committed, Event, Ingested, Opened, Received, Sent, Tick
 from aico_crdt.sync.exchange import Exchange
 from aico_crdt.sync.giving import Giving
 from aico_crdt.sync.message import (
@@ -205,6 +205,10 @@ class Session:
         if event.count:
             self._giving.progress_ms = self._exchange.now_ms
 
+    def _on_arriving(self, _: Arriving) -> None:
+        self._heard_ms = self._exchange.now_ms
+        self._taking.arriving()
+
     def _on_closed(self, _: Closed) -> None:
         self._move("ended")
 
@@ -331,6 +335,7 @@ _EVENTS: Final[Mapping[type, Callable[[Session, Any], None]]] = {
     Committed: Session._on_committed,
     Ingested: Session._on_ingested,
     Sent: Session._on_sent,
+    Arriving: Session._on_arriving,
     Tick: Session._on_tick,
     Closed: Session._on_closed,
 }

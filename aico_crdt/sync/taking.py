@@ -19,9 +19,10 @@ from aico_crdt.sync.message import MAX_FEEDS, Ack, Bodies, Entries, Heads, Manif
 from aico_crdt.sync.replica import FeedHead, IngestReport, Place
 
 STALL_MS: Final = 15_000
-"""A stream of which nothing came for so long is taken for lost: a slow disk at the other end takes seconds."""
+"""A stream is taken for lost when nothing comes for so long, of it or of what is sent before it: a slow disk at the
+other end takes seconds."""
 BODIES_STALL_MS: Final = 5 * 60 * 1000
-"""Bodies are one message, the largest of which takes so long over 100 KB/s."""
+"""The same of bodies. What comes of a message is seen chunk by chunk: 256 KiB take so long over 1 KB/s."""
 RETRY_MS: Final = 5_000
 RETRY_MAX_MS: Final = 15 * 60 * 1000
 MAX_TRIES: Final = 16_384
@@ -45,11 +46,11 @@ class _Collection:
         heads: the peer's newest heads, while something may still be asked for by them.
         due: they have not been answered.
         waiting: a want is out, its stream has not ended.
-        asked_manifest: that want asks for a manifest.
+        asked_manifest: one was asked for, and has neither come nor been declined: it may come late.
         took_manifest: it brought one, so what lacks is to be seen anew.
         queued: deliveries that were not ingested yet.
         asks: what the store asks for, to be wanted when the queue is empty.
-        progress_ms: when the last of the stream came.
+        asked_ms: when that want was said.
     """
 
     heads: tuple[FeedHead, ...] = ()
@@ -59,7 +60,7 @@ class _Collection:
     took_manifest: bool = False
     queued: int = 0
     asks: dict[tuple[bytes, bytes], Place] = field(default_factory=dict)
-    progress_ms: int = 0
+    asked_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class Taking:
         self._queued_bytes = 0
         self._running: _Queued | None = None
         self._paused = False
+        self._arrived_ms = exchange.now_ms
         self.next_token = first_token
         self._serials: deque[int] = deque(maxlen=RECENT_SERIALS)
         self._tries: dict[_Try, tuple[int, int]] = {}
@@ -140,8 +142,8 @@ class Taking:
     def _want(self, tag: bytes, collection: _Collection, wants: Sequence[Place], manifest: bool) -> None:
         collection.due = False
         collection.waiting = bool(wants) or manifest
-        collection.asked_manifest, collection.took_manifest = manifest, False
-        collection.progress_ms = self._exchange.now_ms
+        collection.asked_manifest, collection.took_manifest = manifest or collection.asked_manifest, False
+        collection.asked_ms = self._exchange.now_ms
         self._exchange.say(Want(tag, tuple(wants[:MAX_FEEDS]), manifest))
 
     def _lacking(self, tag: bytes, collection: _Collection) -> tuple[list[Place], bool]:
@@ -233,11 +235,15 @@ class Taking:
             raise TooLarge("The peer sends more than the window allows.")
         collection = self._collection(message.tag)
         collection.queued += 1
-        if isinstance(message, Manifest) or (isinstance(message, Entries) and not message.live):
-            collection.progress_ms = self._exchange.now_ms
+        if not (isinstance(message, Entries) and message.live):
+            self.arriving()
         self._queue.append(_Queued(message, size))
         self._queued_bytes += size
         self._run()
+
+    def arriving(self) -> None:
+        """Some of what the peer streams has come: it sends one thing after the other, so nothing is lost yet."""
+        self._arrived_ms = self._exchange.now_ms
 
     def _is_welcome(self, message: Entries | Manifest | Bodies) -> bool:
         """Entries always are, as long as the peer may have the collection; the rest only when asked for."""
@@ -350,11 +356,13 @@ class Taking:
     def tick(self) -> None:
         """Give up on what does not come."""
         now_ms = self._exchange.now_ms
-        if self._bodies_asked is not None and now_ms - self._bodies_ms > BODIES_STALL_MS and self._is_idle:
+        since_ms = now_ms - max(self._bodies_ms, self._arrived_ms)
+        if self._bodies_asked is not None and since_ms > BODIES_STALL_MS and self._is_idle:
             self._bodies_asked = None
         for tag, collection in self._collections.items():
-            if collection.waiting and not collection.queued and now_ms - collection.progress_ms > STALL_MS:
-                collection.waiting = collection.asked_manifest = False
+            since_ms = now_ms - max(collection.asked_ms, self._arrived_ms)
+            if collection.waiting and not collection.queued and since_ms > STALL_MS:
+                collection.waiting = False
                 collection.due = bool(collection.heads)
                 if self._exchange.may_mention(tag):
                     self._settle(tag, collection)

@@ -153,7 +153,7 @@ def test_diff_with_a_bundle_changes_nothing_and_leaves_nothing(bundle: Path, pho
     found = phone.json("diff", phone.store_path, bundle, code=1)
     assert {(d["kind"], d["id"]) for d in found["only_b"]} == {
         ("conversation", "talk-000001"),
-        ("conversation", "message-000001"),
+        ("message", "message-000001"),
         ("memory", "memory-000001"),
         ("emotion", "reading-000001"),
         ("emotion", "mara"),

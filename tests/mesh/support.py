@@ -42,7 +42,7 @@ class Device:
         self.events: list[tuple[str, bytes]] = []
         self.messages: list[bytes] = []
         self.reasons: list[str] = []
-        self.sent = 0
+        self.sent = self.parts = 0
         self.links: Links
 
     def admits(self, key: str) -> bytes | None:
@@ -73,6 +73,9 @@ class Device:
 
     def on_sent(self, device: bytes, count: int) -> None:
         self.sent += count
+
+    def on_part(self, device: bytes) -> None:
+        self.parts += 1
 
     def on_down(self, device: bytes, reason: str) -> None:
         self.events.append(("down", device))

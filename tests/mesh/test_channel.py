@@ -68,6 +68,16 @@ def test_messages_pass_both_ways_after_greeting_and_opening() -> None:
     assert wire.left.queued_bytes == wire.right.queued_bytes == 0
 
 
+def test_parts_of_a_message_that_is_not_whole_are_counted() -> None:
+    wire = Wire()
+    wire.open()
+    wire.left.send(Lane.BULK, bytes(3 * 4096))
+    wire.left.send(Lane.BULK, b"short")
+    wire.left.flush()
+    wire.pass_all()
+    assert (wire.right.parts, wire.left.parts) == (2, 0)
+
+
 def test_fault_34_what_is_under_way_to_a_silent_reader_stays_within_its_window() -> None:
     wire = Wire()
     wire.open()

@@ -117,6 +117,7 @@ async def test_large_messages_pass_both_ways_at_once(mesh: Make) -> None:
     assert (a.messages, b.messages) == ([to_a], [to_b])
     await until(lambda: a.sent == len(to_b))
     assert a.links.queued_bytes(b.device) == 0
+    assert b.parts == (5 << 20) // Config().chunk_bytes - 1
 
 
 async def test_an_urgent_message_overtakes_what_waits(mesh: Make) -> None:

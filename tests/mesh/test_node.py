@@ -20,6 +20,7 @@ from aico_crdt.errors import DiskFull
 from aico_crdt.mesh import Node, Peer
 from aico_crdt.mesh import node as node_module
 from aico_crdt.store import StoreReplica, membership
+from aico_crdt.sync import Arriving, Session, Tick
 from aico_crdt.sync.replica import IngestReport
 from tests.mesh.support import identity, until
 
@@ -104,6 +105,20 @@ async def test_what_was_written_before_and_after_meeting_is_everywhere(family: F
     await until(lambda: a.device in b.receipt("memory", memory_id).on)
     of_a = a.memories.add("of the hub")
     await until(lambda: a.receipt("memory", of_a).everywhere)
+
+
+async def test_a_session_hears_of_parts_of_messages(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    handle = Session.handle
+    monkeypatch.setattr(Session, "handle", lambda self, event, now: heard.append(event) or handle(self, event, now))
+    a, b = family.store(1), family.store(2)
+    node = await family.node(a)
+    await family.node(b, node)
+    await until(lambda: connected(node, b.device))
+    node.on_part(b.device)
+    await until(lambda: Arriving() in heard)
+    await until(lambda: Tick() in heard[heard.index(Arriving()) :])
+    assert heard.count(Arriving()) == 1
 
 
 async def test_a_partition_heals(family: Family) -> None:

@@ -663,6 +663,15 @@ def test_fault_18_a_peer_ten_years_ahead_is_kept_and_does_not_drag_the_clock(fam
     assert hlc.milliseconds(a.get("memory", "mine").hlc) <= clock.ms + hlc.DRIFT_MS
 
 
+def test_how_far_the_clock_follows_is_a_setting(family: Any, clock: Any) -> None:
+    a, b = family(2, configs=[dataclasses.replace(CONFIG, drift_ms=60_000)])
+    evil = Hostile(b)
+    evil.stamp = hlc.stamp(START_MS + 10 * 365 * 86_400_000)
+    assert give(a, evil.update(evil.birth({"content": "future"}))).applied == 1
+    a.create("memory", {"content": "now"}, id="mine")
+    assert clock.ms < hlc.milliseconds(a.get("memory", "mine").hlc) <= clock.ms + 60_000
+
+
 def test_fault_19_own_stamps_rise_when_the_clock_jumps_back(family: Any, clock: Any) -> None:
     (a,) = family(1)
     a.create("memory", {"content": 0}, id="d")

@@ -393,3 +393,17 @@ def test_compacting_drops_what_has_waited_too_long(family: Any, clock: Any) -> N
     assert compact(b).holds == 1
     with b.reading() as (_, records):
         assert list(records.scan_raw(b"H")) == []
+
+
+def test_a_collection_too_large_for_a_manifest_is_given_as_entries_all_the_same(
+    family: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = family(2)
+    for number in range(3):
+        a.create("memory", {"content": number})
+    monkeypatch.setattr("aico_crdt.feed.manifest.MAX_DOCUMENTS", 2)
+    replica, tag = StoreReplica(a), a.directory.find("own", "memory").tag
+    assert replica.manifest(tag) is None
+    assert "no manifest of memory" in caplog.text
+    send(a, b)
+    assert view(b) == view(a)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from aico_crdt.feed.exchange import Place
+from aico_crdt.store import StoreReplica
+from tests.regressions.clones import forked
 
 
 def test_what_a_signed_entry_depends_on_its_author_holds(family: Any, send: Callable[..., Any]) -> None:
@@ -38,3 +43,18 @@ def test_its_author_holds_an_entry(family: Any, send: Callable[..., Any]) -> Non
     send(far, relay)
     send(relay, here)
     assert set(here.receipt("memory", memory).on) >= {far.device}
+
+
+def test_who_built_on_the_lost_branch_does_not_hold_the_one_in_force(
+    family: Any, send: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Although both branches, and what was built on the lost one, come in one delivery."""
+    loser, winner, [far, here] = forked(family, tmp_path, lambda a: a.edit("memory", "m", {"content": 1}), others=2)
+    send(loser, far)
+    far.create("memory", {"content": 2})
+    tag = here.directory.find("own", "memory").tag
+    places = [Place(far.device, far.incarnation, 1), Place(loser.device, loser.incarnation, 2)]
+    built, won = (StoreReplica(store).read_entries(tag, places, 1 << 20)[0] for store in (far, winner))
+    report = StoreReplica(here).deliver(tag, [*built, *won], winner.device)
+    assert not report.rejected
+    assert here.receipt("memory", "other").on == (winner.device,)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aico_crdt.feed import encode_entry
-from aico_crdt.sync import Closed, FeedHead, Ingest, IngestBodies, Ingested, IngestReport, Opened, Place
+from aico_crdt.sync import Arriving, Closed, FeedHead, Ingest, IngestBodies, Ingested, IngestReport, Opened, Place
 from aico_crdt.sync.message import Ack, Bodies, Entries, Heads, Hello, Manifest, Want, WantBodies
 from aico_crdt.sync.replica import Body
 from aico_crdt.sync.taking import RETRY_MAX_MS, STALL_MS
@@ -288,6 +288,40 @@ def test_a_manifest_nobody_asked_for_is_not_taken() -> None:
     assert len(end.told("unasked")) == 2
     assert not end.replica.heads(T0)
     assert [ack.serial for ack in end.all_said(Ack)] == [1, 2]
+
+
+def awaiting_a_manifest() -> tuple[End, MemoryReplica]:
+    end, peer = listening()
+    peer.write(T0, b"x")
+    peer.prune(T0)
+    end.hear(Heads(T0, peer.heads(T0)))
+    assert end.all_said(Want) == [Want(T0, (), manifest=True)]
+    return end, peer
+
+
+def test_a_manifest_that_is_on_its_way_is_awaited() -> None:
+    end, peer = awaiting_a_manifest()
+    for _ in range(20):
+        end.wait(STALL_MS - 1_000)
+        end.handle(Arriving())
+    assert len(end.all_said(Want)) == 1
+    assert end.dropped == ""
+    end.wait(2 * STALL_MS)
+    assert len(end.all_said(Want)) == 2, "when nothing comes it is asked for again"
+    end.hear(Manifest(T0, peer.manifest(T0) or b"", 1), Entries(T0, (), more=False, live=False, serial=2))
+    assert equal(end.replica, peer)
+
+
+def test_a_manifest_that_comes_late_is_taken() -> None:
+    end, peer = awaiting_a_manifest()
+    for _ in range(20):
+        end.wait(STALL_MS)
+    assert end.all_said(Want)[-1] == Want(T0, ()), "it was given up"
+    end.hear(Manifest(T0, peer.manifest(T0) or b"", 1))
+    assert end.told("unasked") == []
+    assert equal(end.replica, peer)
+    end.hear(Manifest(T0, peer.manifest(T0) or b"", 2))
+    assert end.told("unasked"), "once"
 
 
 def test_an_unknown_report_does_not_acknowledge() -> None:
