@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from bench.faults.score import Score
 
-REASON_CHARS = 60
+REASON_CHARS = 75
 
 
 @dataclass
@@ -65,10 +66,15 @@ def table(cells: Sequence[Cell]) -> Table:
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-    """The same table, for the documents."""
+    """For the documents: what was counted, then which faults do not apply to whom."""
     lines = ["| fault | system | lost | resurrected | divergent | refused | |", "|---|---|--:|--:|--:|--:|---|"]
-    lines += [f"| {' | '.join((cell.scenario, cell.system, *_counts(cell)))} |" for cell in cells]
-    return "\n".join(line.replace("|  |", "| |") for line in lines)
+    lines += [f"| {' | '.join((cell.scenario, cell.system, *_counts(cell)))} |" for cell in cells if not cell.why_not]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        if cell.why_not:
+            reasons.setdefault((cell.system, cell.why_not), []).append(cell.scenario)
+    lines += ["", *(f"- {system}, {why}: {', '.join(faults)}" for (system, why), faults in reasons.items())]
+    return "\n".join(" ".join(line.split()) for line in lines).strip()
 
 
 def _counts(cell: Cell) -> tuple[str, ...]:
@@ -77,7 +83,7 @@ def _counts(cell: Cell) -> tuple[str, ...]:
     found = cell.score
     counted = ((found.lost, found.owed), (found.resurrected, found.forgotten), (found.divergent, found.records))
     refused = cell.refused.total()
-    reasons = [f"refused: {reason[:REASON_CHARS]}" for reason, _ in cell.refused.most_common(1)]
+    reasons = [textwrap.shorten(f"refused: {reason}", REASON_CHARS) for reason, _ in cell.refused.most_common(1)]
     return (
         *(f"{count} of {total}" if total else "–" for count, total in counted),
         str(refused) if refused else "",
