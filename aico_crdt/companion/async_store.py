@@ -30,46 +30,50 @@ _Job = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
 
 
 class _Writer:
-    """One thread that takes whatever waits and commits it together. Serves one event loop, told once a commit."""
+    """One thread that takes whatever waits and commits it together. Serves one event loop, told once a commit.
+
+    What is submitted in one turn of the loop is handed over at its end: a thread that began with the first job would
+    commit that one alone, and compete with the loop for the interpreter while the others are still being made.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._turn: list[_Job] = []
+        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="aico-crdt-writer", daemon=True)
         self._thread.start()
 
     def submit(self, job: Callable[[Transaction], T]) -> asyncio.Future[T]:
         """Called in the event loop, where the future is resolved once the job's commit is on disk."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.put((job, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if not self._turn:
+            loop.call_soon(self.hand_over)
+        self._turn.append((job, future))
         return future
 
+    def hand_over(self) -> None:
+        if self._turn:
+            self._jobs.put(self._turn)
+            self._turn = []
+
     def close(self) -> None:
+        """Nothing may be submitted any more, and the last turn must be handed over."""
         self._jobs.put(None)
         self._thread.join()
 
     def _run(self) -> None:
+        waiting: list[_Job] = []
         ending = False
-        while not ending:
-            first = self._jobs.get()
-            group: list[_Job] = []
-            while True:
-                if first is None:
-                    ending = True
-                elif not first[1].cancelled():
-                    group.append(first)
-                if len(group) == MAX_GROUP or self._jobs.empty():
-                    break
-                first = self._jobs.get()
+        while not ending or waiting:
+            while not ending and (not waiting or not self._jobs.empty()):
+                jobs = self._jobs.get()
+                ending = jobs is None
+                waiting += jobs or ()
+            group, waiting = waiting[:MAX_GROUP], waiting[MAX_GROUP:]
+            group = [job for job in group if not job[1].cancelled()]
             if group:
                 _deliver(group, self._commit(group))
-        late = []
-        while not self._jobs.empty():
-            job = self._jobs.get()
-            if job is not None:
-                late.append(job)
-        if late:
-            _deliver(late, [Closed("The store was closed before this write began.")] * len(late))
 
     def _commit(self, group: list[_Job]) -> list[Any]:
         try:
@@ -171,6 +175,7 @@ class AsyncStore:
         """Finish what waits and end the writer; the store stays open. A second call does nothing."""
         if not self._closed:
             self._closed = True
+            self._writer.hand_over()
             await asyncio.to_thread(self._writer.close)
 
     async def __aenter__(self) -> Self:

@@ -216,7 +216,8 @@ def _read_object(data: bytes, i: int, depth: int) -> tuple[dict[str, Any], int]:
     if count > len(data) - i:
         raise _Unusual
     found: dict[str, Any] = {}
-    last, sorted_so_far = "", True
+    last, in_order = "", True
+    end_of_data = len(data)
     for _ in range(count):
         size = data[i]
         i += 1
@@ -224,12 +225,23 @@ def _read_object(data: bytes, i: int, depth: int) -> tuple[dict[str, Any], int]:
             size, i = _read_size(data, i - 1)
         end = i + size
         key = data[i:end].decode()
-        if end > len(data) or key in found:
+        if end > end_of_data or key in found:
             raise _Unusual
-        found[key], i = _read(data, end, depth)
-        sorted_so_far = sorted_so_far and last <= key
+        in_order = in_order and last <= key
         last = key
-    return found if sorted_so_far else {key: found[key] for key in sorted(found)}, i
+        kind = data[end]
+        if kind == 119 and data[end + 1] < 128:  # short texts, small numbers and doubles are most of what there is
+            start = end + 2
+            i = start + data[end + 1]
+            if i > end_of_data:
+                raise _Unusual
+            found[key] = data[start:i].decode()
+        elif kind == 123:
+            i = end + 9
+            found[key] = _number(_DOUBLE.unpack_from(data, end + 1)[0])
+        else:
+            found[key], i = _read(data, end, depth)
+    return found if in_order else {key: found[key] for key in sorted(found)}, i
 
 
 def _read_size(data: bytes, i: int) -> tuple[int, int]:

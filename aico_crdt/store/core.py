@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aico_crdt import ids
-from aico_crdt.store import layout
-from aico_crdt.store.directory import Directory, index_hash
+from aico_crdt.store.directory import Directory
 from aico_crdt.store.kind import Kind
 from aico_crdt.store.lives import LifeKeys
 from aico_crdt.trust import Identity
@@ -36,7 +35,3 @@ class Core:
         self.incarnation = incarnation
         self.client = ids.client_id(self.identity.device, incarnation)
         self.writer = ids.writer(self.identity.device, incarnation)
-
-
-def index_key(core: Core, number: int, key: bytes, name: str, value: str, order: int) -> bytes:
-    return layout.index(number, index_hash(core.index_secret, name, value), max(0, min(order, (1 << 64) - 1)), key)

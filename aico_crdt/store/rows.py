@@ -13,14 +13,16 @@ from aico_crdt.crdt.birth import Birth
 from aico_crdt.crdt.document import content_hash
 from aico_crdt.errors import Damaged
 from aico_crdt.store import layout, sealing
-from aico_crdt.store.core import Core, index_key
-from aico_crdt.store.kind import Folded, IndexKey, Kind, Row, Version
+from aico_crdt.store.core import Core
+from aico_crdt.store.directory import index_hash
+from aico_crdt.store.kind import Folded, Kind, Row, Version
 from aico_crdt.store.records import Collection, DocumentRecord, Records
 
 if TYPE_CHECKING:
     from aico_crdt.store.workspace import OpenDocument, Workspace
 
 _ABSENT: Final = object()
+MAX_ORDER: Final = (1 << 64) - 1
 
 
 def fold(kind: Kind, document_id: str, document: Document) -> Folded:
@@ -89,11 +91,11 @@ def write_birth(
 
 
 def index_keys(core: Core, collection: Collection, key: bytes, fields: Mapping[str, Any]) -> set[bytes]:
-    found = {
-        index_key(core, collection.number, key, name, value, order)
-        for name, value, order in map(IndexKey._make, core.kinds[collection.kind].index(fields))
+    secret, number = core.index_secret, collection.number
+    return {
+        layout.index(number, index_hash(secret, name, value), max(0, min(order, MAX_ORDER)), key)
+        for name, value, order in core.kinds[collection.kind].index(fields)
     }
-    return found
 
 
 def write(workspace: Workspace, opened: OpenDocument, document: Document, life_key: bytes) -> set[bytes]:

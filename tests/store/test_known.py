@@ -71,10 +71,15 @@ def test_a_transaction_sees_its_own_changes_of_a_row_it_knew(twice: Any) -> None
 def test_what_fails_leaves_nothing_behind_to_know(twice: Any) -> None:
     one, _ = twice
     typed(one, 0, "a")
-    with pytest.raises(InvalidValue), one.transaction() as transaction:
-        transaction.insert_text("memory", "m", 0, "lost")
-        transaction.edit("memory", "m", {"content": "lost"})
-        transaction.insert_text("memory", "m", 10**6, "beyond the end")
+
+    def fails() -> None:
+        with one.transaction() as transaction:
+            transaction.insert_text("memory", "m", 0, "lost")
+            transaction.edit("memory", "m", {"content": "lost"})
+            transaction.insert_text("memory", "m", 10**6, "beyond the end")
+
+    with pytest.raises(InvalidValue):
+        fails()
     typed(one, 1, "b")
     assert one.text("memory", "m") == "ab" + LONG
     with one.transaction() as transaction:
