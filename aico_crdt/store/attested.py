@@ -15,7 +15,7 @@ import msgpack
 
 from aico_crdt import aead, ids
 from aico_crdt.crdt import Document, foreign, walk
-from aico_crdt.errors import Forbidden, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
+from aico_crdt.errors import Forbidden, InvalidValue, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
 from aico_crdt.feed.entry import verify_head
 from aico_crdt.feed.exchange import BODY_MAX_BYTES
 from aico_crdt.feed.header import MAX_LIFE, Head
@@ -174,6 +174,7 @@ def _stub(workspace: Workspace, collection: Collection, document: DocumentState,
         record.stamp = max(record.stamp, stamp)
     else:
         workspace.bear(opened, creator)
+        workspace.drop_outlived(opened)
         assert opened.record is not None
         record = opened.record
         record.state, record.life, record.state_hash, record.stamp = layout.STUB, life, state_hash, stamp
@@ -253,8 +254,8 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     try:
         document_id, state = msgpack.unpackb(plain, max_str_len=512, max_array_len=8)[:2]
         ids.check_public_id(document_id)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise Malformed("A body does not open.") from error
+    except (ValueError, TypeError, KeyError, InvalidValue, msgpack.UnpackException):
+        raise Malformed("A body does not open.") from None
     if space.document_key(collection.kind, document_id) != key or not isinstance(state, bytes):
         raise Malformed("A body is of another document.")
     walk(state, {}, None, max_bytes=BODY_MAX_BYTES)

@@ -89,6 +89,7 @@ def end_life(
     """
     if life <= opened.dead:
         return
+    workspace.drop_outlived(opened)
     number, key = opened.collection.number, opened.key
     records = workspace.records
     record = opened.record
@@ -124,7 +125,7 @@ def bury(
     try:
         fields = msgpack.unpackb(operation.payload, max_str_len=128, max_array_len=8)
         moved_to, now = (fields[0] if isinstance(fields[0], str) else None), fields[1] is True
-    except (ValueError, IndexError, TypeError, msgpack.UnpackException):
+    except (ValueError, LookupError, TypeError, msgpack.UnpackException):
         pass  # what a later release says about a forget does not keep it from being one
     due_ms = workspace.now_ms + (0 if now else undo_ms)
     end_life(workspace, opened, operation.life, stamp, moved_to, due_ms, place)

@@ -16,6 +16,7 @@ from aico_crdt.config import Config
 from aico_crdt.errors import (
     BadSignature,
     BrokenChain,
+    InvalidValue,
     Malformed,
     NotAllowed,
     NotYet,
@@ -277,7 +278,7 @@ class Intake:
             if operation.name == UPDATE:
                 if operation.life < 1:
                     raise Malformed("An item names a life that no document has.")
-                opened = workspace.open(collection, ids.check_public_id(operation.document))
+                opened = workspace.open(collection, _public_id(operation))
                 if self._mark(space, header, index, opened.key, operation.life) != header.items[index].mark:
                     raise NotAllowed("An item's mark names another document than the item.")
                 self._authorise(UPDATE, collection, trust, is_creator=False)
@@ -286,7 +287,7 @@ class Intake:
                 else:
                     graves.append((index, opened.key, operation.life))
             elif operation.name == FORGET:
-                opened = workspace.open(collection, operation.document)
+                opened = workspace.open(collection, _public_id(operation))
                 if operation.life > opened.dead + 1:
                     what = "A forget names a life that has not begun."
                     raise NotYet("life", what, thing=opened.key, upto=operation.life - 1)
@@ -388,7 +389,10 @@ class Intake:
             try:
                 check_items(entry)
                 operation = open_item(header, index, sealed, key)
-                opened = workspace.open(collection, operation.document)
+                opened = workspace.open(collection, _public_id(operation))
+                mark = self._mark(core.directory.spaces[collection.space], header, index, opened.key, operation.life)
+                if operation.name != UPDATE or mark != header.items[index].mark:
+                    raise NotAllowed("An item's mark names another document than the item.")
                 workspace.close_gap(place)
                 kept = workspace.merge(
                     opened, operation.life, operation.payload, header, client, writer, filling=True
@@ -490,3 +494,15 @@ class Intake:
         stored = workspace.records.get(layout.entry(feed.number, max(known + 1, feed.floor)))
         if stored is not None:
             self._branches.void(collection, decode_header(stored[72:]), own=True, alone=True)
+
+
+def _public_id(operation: Operation) -> str:
+    """The id of the document an operation is about.
+
+    Raises:
+        Malformed: it is none.
+    """
+    try:
+        return ids.check_public_id(operation.document)
+    except InvalidValue:
+        raise Malformed("An operation names its document by something that is no id.") from None

@@ -71,6 +71,8 @@ class OpenDocument:
     born: bool = False
     touched: bool = False
     forgotten: bool = False
+    outlived: bool = False
+    """What the life before left behind is still there, until the next one stands."""
 
     @property
     def alive(self) -> bool:
@@ -93,6 +95,7 @@ class _Before:
     born: bool
     touched: bool
     forgotten: bool
+    outlived: bool
 
 
 class Known(NamedTuple):
@@ -285,6 +288,7 @@ class Workspace:
                 found.born,
                 found.touched,
                 found.forgotten,
+                found.outlived,
             )
         return found
 
@@ -294,8 +298,7 @@ class Workspace:
 
     def bear(self, opened: OpenDocument, creator: bytes) -> None:
         """Begin the document's next life with an empty state and a key of its own."""
-        if opened.record is not None:
-            self._clear_old_life(opened)
+        opened.outlived |= opened.record is not None
         self.counters.slot += 1
         slot = self.counters.slot
         self.core.lives.reserve(slot)
@@ -305,11 +308,13 @@ class Workspace:
         opened.updates.clear()
         opened.operations.clear()
 
-    def _clear_old_life(self, opened: OpenDocument) -> None:
-        """Drop what the last life left behind; its key is on the list of keys to destroy already."""
+    def drop_outlived(self, opened: OpenDocument) -> None:
+        """Drop what the last life left behind, once the next one stands; its key is on the list of keys to destroy."""
         from aico_crdt.store.forget import drop_life
 
-        drop_life(self, opened.collection, opened.key)
+        if opened.outlived:
+            opened.outlived = False
+            drop_life(self, opened.collection, opened.key)
 
     def load(self, opened: OpenDocument) -> Document:
         """The Yjs document of a living life. Whoever changes it says so by taking `birth` back (:meth:`change`)."""
@@ -462,6 +467,9 @@ class Workspace:
 
     def settle(self) -> None:
         """What was done since the last call stands."""
+        for name in self._before:
+            if name in self.documents:
+                self.drop_outlived(self.documents[name])
         self._before.clear()
 
     def revert(self) -> None:
@@ -473,6 +481,7 @@ class Workspace:
             del opened.operations[before.operations :]
             opened.birth, opened.unsent = before.birth, before.unsent
             opened.born, opened.touched, opened.forgotten = before.born, before.touched, before.forgotten
+            opened.outlived = before.outlived
             opened.document = None
         self._before.clear()
 
@@ -481,6 +490,7 @@ class Workspace:
     def flush(self) -> None:
         """Write every changed document's state, row, index keys and change, then feeds and counters."""
         for opened in self.documents.values():
+            self.drop_outlived(opened)
             if opened.touched and opened.alive:
                 self._write_document(opened)
         for name in self._dirty_feeds:
