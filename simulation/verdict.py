@@ -113,7 +113,7 @@ def acknowledged(
 ) -> None:
     """Hold the ledger against what a full device shows, and a limited one in what it may read."""
     told = {entry.hash for entry in force | void}
-    doubtful = {device.number for device in world.devices if device.set_back or device.revoked}
+    doubtful = {d.number for d in world.devices if d.set_back or d.revoked or d not in devices}
 
     def binds(note: Note) -> bool:
         return note.answered and (note.device not in doubtful or bool(note.hashes & told))

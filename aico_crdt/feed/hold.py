@@ -180,8 +180,9 @@ class HoldQueue:
         return list(self._waiting.values())
 
     def expired(self, now_ms: int) -> list[Waiting]:
-        """Let go of what has waited longer than the limit, and return it."""
-        old = [item for item in self._waiting.values() if now_ms - item.since_ms > self.limits.age_ms]
+        """Let go of what has waited longer than the limit, and return it. What has waited since a time so far ahead
+        was noted under a clock that was wrong."""
+        old = [item for item in self._waiting.values() if abs(now_ms - item.since_ms) > self.limits.age_ms]
         for waiting in old:
             self._lose(waiting)
         return old

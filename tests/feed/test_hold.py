@@ -120,6 +120,13 @@ def test_fault_26_an_entry_larger_than_the_quota_is_not_held(queue: HoldQueue) -
     assert (len(queue), queue.used_bytes) == (0, 0)
 
 
+def test_what_waits_since_a_clock_was_ahead_is_let_go_too(queue: HoldQueue) -> None:
+    ahead = waiting(b"a", 8, since_ms=10_000)
+    queue.add(ahead)
+    assert queue.expired(9_900) == []
+    assert queue.expired(9_899) == [ahead]
+
+
 def test_fault_26_what_waits_too_long_is_let_go_and_asked_for_again(queue: HoldQueue) -> None:
     old, young = waiting(b"a", 8, since_ms=0), waiting(b"b", 3, since_ms=50)
     older = waiting(b"a", 7, since_ms=-5)
