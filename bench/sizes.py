@@ -101,7 +101,7 @@ def _carrier(store: Store, peer: bytes) -> CarryOut:
             return replica.ingest(effect.tag, effect.runs, peer)
         if isinstance(effect, IngestManifest):
             return replica.ingest_manifest(effect.tag, effect.raw, peer)
-        return replica.ingest_bodies(effect.tag, effect.bodies, peer)
+        return replica.ingest_bodies(effect.tag, effect.bodies, peer, effect.heads)
 
     return carry_out
 

@@ -41,7 +41,8 @@ class Held:
     """What is durable on a device: it goes back with its disk.
 
     Attributes:
-        received: every entry that came or was written, by hash.
+        received: every entry that came, was written, or is covered by a manifest, by hash.
+        content: those that came or were written, with all they say.
         applied: those that are in force here.
         bounds: below which stamp the device may not write any more, having applied an entry: the entry's, or what the
             local clock was ready to follow.
@@ -49,12 +50,13 @@ class Held:
     """
 
     received: set[str] = field(default_factory=set)
+    content: set[str] = field(default_factory=set)
     applied: set[str] = field(default_factory=set)
     bounds: dict[str, int] = field(default_factory=dict)
     own: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
 
     def copy(self) -> Held:
-        return Held(set(self.received), set(self.applied), dict(self.bounds), dict(self.own))
+        return Held(set(self.received), set(self.content), set(self.applied), dict(self.bounds), dict(self.own))
 
 
 class Surroundings(Protocol):
@@ -212,12 +214,12 @@ class Device:
 
     # What is durable
 
-    def note_own(self, written: Written | None = None) -> frozenset[str]:
-        """Tell the oracle what this device has written since the last look; hashes of entries with operations."""
+    def note_own(self, written: Written | None = None) -> dict[bytes, frozenset[str]]:
+        """Tell the oracle what this device has written since the last look; by tag, hashes of what was asked for."""
         store, held, oracle = self.store, self.held, self.world.oracle
         replica = StoreReplica(store)
         written = written if written is not None else self.intent
-        mine: set[str] = set()
+        mine: dict[bytes, frozenset[str]] = {}
         for tag, heads in store.heads().items():
             for device, incarnation, seq, _ in heads:
                 place = (tag, incarnation)
@@ -236,12 +238,13 @@ class Device:
                         told = oracle.tell(store, entry, asked if written is not None else None)
                         self._check_stamp(told)
                         held.received.add(told.hash)
+                        held.content.add(told.hash)
                         held.applied.add(told.hash)
                         held.bounds[told.hash] = told.hlc
                         if asked:
-                            mine.add(told.hash)
+                            mine[tag] = mine.get(tag, frozenset()) | {told.hash}
                 held.own[place] = seq
-        return frozenset(mine)
+        return mine
 
     def _check_stamp(self, entry: Entry) -> None:
         """A stamp is above all its author had applied, as far as its clock was ready to follow."""
@@ -259,6 +262,7 @@ class Device:
                 continue
             if told is not None:
                 self.held.received.add(told.hash)
+                self.held.content.add(told.hash)
         self.advance()
 
     def advance(self) -> None:

@@ -29,8 +29,8 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Note:
-    """One deed that was asked for; `answered` once it is acknowledged. `device` and `hashes` (of entries) are for
-    `binds` alone."""
+    """One deed that was asked for; `answered` once it is acknowledged. `device`, `tag` (its collection) and `hashes`
+    (of entries) are for `binds` alone."""
 
     device: int
     place: Place
@@ -41,6 +41,7 @@ class Note:
     sees: frozenset[str] = frozenset()
     hashes: frozenset[str] = frozenset()
     answered: bool = False
+    tag: bytes = b""
 
 
 @dataclass(slots=True)
@@ -58,10 +59,10 @@ class Shown:
 class Ledger:
     notes: list[Note] = field(default_factory=list)
 
-    def asked(self, notes: Iterable[Note], hashes: frozenset[str] = frozenset()) -> None:
+    def asked(self, notes: Iterable[Note], hashes: Mapping[bytes, frozenset[str]] | None = None) -> None:
         """Somebody asked for this. It may have happened, whether an answer follows or not."""
         for note in notes:
-            note.hashes = hashes
+            note.hashes = (hashes or {}).get(note.tag, frozenset())
             self.notes.append(note)
 
     def answered(self, notes: Iterable[Note]) -> None:

@@ -203,7 +203,7 @@ class Shell:
             return self.replica.ingest(effect.tag, effect.runs, source)
         if isinstance(effect, IngestManifest):
             return self.replica.ingest_manifest(effect.tag, effect.raw, source)
-        return self.replica.ingest_bodies(effect.tag, effect.bodies, source)
+        return self.replica.ingest_bodies(effect.tag, effect.bodies, source, effect.heads)
 
     def _on_commit(self, commit: Commit) -> None:
         for tag in {place.tag for place in commit.own} | commit.received.keys():

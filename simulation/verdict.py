@@ -112,7 +112,8 @@ def acknowledged(
     world: World, devices: list[Device], force: frozenset[Entry], void: frozenset[Entry]
 ) -> None:
     """Hold the ledger against what a full device shows, and a limited one in what it may read."""
-    told = {entry.hash for entry in force | void}
+    content = frozenset().union(*(device.held.content for device in devices))
+    told = {entry.hash for entry in force | void} & content
     doubtful = {d.number for d in world.devices if d.set_back or d.revoked or d not in devices}
 
     def binds(note: Note) -> bool:

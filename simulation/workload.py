@@ -42,8 +42,11 @@ class Deed:
     def write(self, tag: bytes, place: Place, life: int, slots: dict[str, str]) -> None:
         self.written[tag].append(("write", place.id, life, tuple(slots.items())))
 
-    def note(self, note: Note) -> None:
-        self.notes.append(note)
+    def note(
+        self, place: Place, life: int, tag: bytes, sort: Sort, field: str = "", value: Any = None,
+        sees: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.notes.append(Note(self.device.number, place, life, sort, field, value, sees, tag=tag))
 
     def token(self) -> str:
         self.workload.tokens += 1
@@ -154,7 +157,7 @@ class Workload:
         assert row is not None
         deed.write(collection.tag, place, row.life, {name: repr(value) for name, value in fields.items()})
         for name, value in fields.items():
-            deed.note(Note(deed.device.number, place, row.life, "set", name, repr(value)))
+            deed.note(place, row.life, collection.tag, "set", name, repr(value))
 
     def _present(self, transaction: Transaction, deed: Deed) -> tuple[Place, Row, bytes] | None:
         """A memory that lives here as a whole, not touched by this transaction before."""
@@ -174,7 +177,7 @@ class Workload:
         fields = {name: deed.token() for name in deed.chance.sample(REGISTERS, deed.chance.choice((1, 1, 2)))}
         for name, value in fields.items():
             sees = seen(row, name)
-            deed.note(Note(deed.device.number, place, row.life, "set", name, repr(value), sees))
+            deed.note(place, row.life, tag, "set", name, repr(value), sees)
             if len(sees) > 1:
                 deed.done("conflict seen")
         transaction.edit(place.kind, place.id, fields)
@@ -195,7 +198,7 @@ class Workload:
             transaction.add(place.kind, place.id, TAGS, [word])
         deed.write(tag, place, row.life, {f"{TAGS}+{word}": OUT if discards else IN})
         sort: Sort = "discard" if discards else "add"
-        deed.note(Note(deed.device.number, place, row.life, sort, TAGS, word))
+        deed.note(place, row.life, tag, sort, TAGS, word)
         deed.done("tag discarded" if discards else "tag added")
 
     def count(self, transaction: Transaction, deed: Deed) -> None:
@@ -206,7 +209,7 @@ class Workload:
         amount = deed.chance.choice((1, 1, 2, 5, -1))
         transaction.increment(place.kind, place.id, RECALLS, amount)
         deed.write(tag, place, row.life, {f"{RECALLS}#{deed.token()}": str(amount)})
-        deed.note(Note(deed.device.number, place, row.life, "move", RECALLS, amount))
+        deed.note(place, row.life, tag, "move", RECALLS, amount)
         deed.done("counter moved")
 
     def text(self, transaction: Transaction, deed: Deed) -> None:
@@ -220,13 +223,13 @@ class Workload:
             gone = now[first : first + deed.chance.randrange(1, 5)]
             transaction.delete_text(place.kind, place.id, first, len(gone))
             deed.write(tag, place, row.life, {f"text/{character}": OUT for character in gone})
-            deed.note(Note(deed.device.number, place, row.life, "strike", "text", gone))
+            deed.note(place, row.life, tag, "strike", "text", gone)
             deed.done("text deleted")
             return
         typed = "".join(self._character() for _ in range(deed.chance.randrange(1, 6)))
         transaction.insert_text(place.kind, place.id, deed.chance.randrange(len(now) + 1), typed)
         deed.write(tag, place, row.life, {f"text/{character}": IN for character in typed})
-        deed.note(Note(deed.device.number, place, row.life, "type", "text", typed))
+        deed.note(place, row.life, tag, "type", "text", typed)
         deed.done("text typed")
 
     def _character(self) -> str:
@@ -258,7 +261,7 @@ class Workload:
         assert collection is not None
         value = next(repr(each) for name, _, each in row.get("readings", ()) if name == writer)
         deed.write(collection.tag, place, row.life, {f"{READING}@{writer}": value})
-        deed.note(Note(deed.device.number, place, row.life, "set", READING, value, frozenset(own)))
+        deed.note(place, row.life, collection.tag, "set", READING, value, frozenset(own))
         deed.done("feeling")
 
     # Forgetting
@@ -270,7 +273,7 @@ class Workload:
         collection = store.directory.find(row.space, place.kind)
         assert collection is not None
         deed.written[collection.tag].append(("forget", place.id, row.life))
-        deed.note(Note(deed.device.number, place, row.life, "forget"))
+        deed.note(place, row.life, collection.tag, "forget")
         now = deed.chance.random() < 0.4
         deed.done("forget for good" if now else "forget")
         store.forget(*place, now=now)

@@ -144,7 +144,7 @@ def _carry_out(
         case IngestManifest():
             return replica.ingest_manifest(effect.tag, effect.raw, peer)
         case IngestBodies():
-            return replica.ingest_bodies(effect.tag, effect.bodies, peer)
+            return replica.ingest_bodies(effect.tag, effect.bodies, peer, effect.heads)
         case Acknowledge():
             replica.acknowledged(peer, effect.tag, effect.heads, effect.erased)
             return None

@@ -321,7 +321,7 @@ class Node:
             return self._replica.ingest(effect.tag, effect.runs, source)
         if isinstance(effect, IngestManifest):
             return self._replica.ingest_manifest(effect.tag, effect.raw, source)
-        return self._replica.ingest_bodies(effect.tag, effect.bodies, source)
+        return self._replica.ingest_bodies(effect.tag, effect.bodies, source, effect.heads)
 
     def _say(self, talk: _Talk, said: Sequence[Send]) -> None:
         if said:

@@ -170,6 +170,8 @@ def _stub(workspace: Workspace, collection: Collection, document: DocumentState,
     if opened.alive and record is not None:
         if record.life != life or record.state_hash == state_hash:
             return
+        if record.state == layout.STUB:
+            workspace.records.delete(layout.wanted(number, record.stamp, key))
         record.state, record.state_hash = layout.STUB, state_hash  # what is here is merged into the body
         record.stamp = max(record.stamp, stamp)
     else:
@@ -196,7 +198,9 @@ def wanted(records: Records, collection: Collection, limit: int) -> list[bytes]:
 def read_bodies(
     core: Core, records: Records, collection: Collection, keys: Sequence[bytes], max_bytes: int
 ) -> list[tuple[bytes, int, bytes]]:
-    """(document key, life, body sealed under the space's key) of those of `keys` that are whole here."""
+    """(document key, life, body sealed under the space's key) of those of `keys` that are whole here, or were before
+    a manifest said that there is more: two that attested to each other would otherwise wait for each other for ever.
+    """
     found: list[tuple[bytes, int, bytes]] = []
     room = max_bytes
     space = core.directory.spaces[collection.space]
@@ -205,13 +209,11 @@ def read_bodies(
         if stored is None:
             continue
         record = DocumentRecord.unpack(stored)
-        if not record.whole:
-            continue
-        state = states.read(core, records, record)
+        state = states.find(core, records, record) if record.state != layout.HIDDEN else None
         row = rows.read(core, records, collection, key)
-        if row is None:
-            continue  # forgotten a moment ago
-        plain = msgpack.packb([row.id, state])
+        if state is None or row is None:
+            continue  # only its hash is known, or it was forgotten a moment ago
+        plain = msgpack.packb([row.id, state, record.whole])
         nonce = os.urandom(24)
         bound = _bound(collection, key, record.life)
         body = space.key_id + nonce + aead.seal(plain, bound, nonce, space.key)
@@ -228,11 +230,15 @@ def _bound(collection: Collection, key: bytes, life: int) -> bytes:
     return _BODY + collection.tag + key + life.to_bytes(8, "big")
 
 
-def take_body(workspace: Workspace, collection: Collection, key: bytes, life: int, body: bytes, trusted: bool) -> bool:
+def take_body(
+    workspace: Workspace, collection: Collection, key: bytes, life: int, body: bytes, trusted: bool, source: bytes = b""
+) -> bool:
     """Make a stub whole. False when no such stub is waiting.
 
     Args:
-        trusted: the peer that handed it over may sign manifests itself, so a body newer than the manifest counts.
+        source: the peer that handed it over.
+        trusted: the peer that handed it over may sign manifests itself and held all that manifests have moved this
+            collection over, so a body other than the attested one is a newer one and counts.
 
     Raises:
         Malformed, NotAllowed: refused; the stub waits for another source.
@@ -252,7 +258,7 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     if plain is None:
         raise Malformed("A body does not open.")
     try:
-        document_id, state = msgpack.unpackb(plain, max_str_len=512, max_array_len=8)[:2]
+        document_id, state, whole = msgpack.unpackb(plain, max_str_len=512, max_array_len=8)[:3]
         ids.check_public_id(document_id)
     except (ValueError, TypeError, KeyError, InvalidValue, msgpack.UnpackException):
         raise Malformed("A body does not open.") from None
@@ -261,12 +267,11 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     walk(state, {}, None, max_bytes=BODY_MAX_BYTES)
     kind = workspace.kind(collection)
     document = Document.take(state, core.client, core.writer, derived=kind.derived)
-    if document.content_hash(kind.version) != record.state_hash and not trusted:
+    counts = trusted and (whole is True or source == _attester(workspace.records, collection))
+    if document.content_hash(kind.version) != record.state_hash and not counts:
         raise NotAllowed("A body is not the one its manifest attests.")
     opened.id = document_id
     _merge_own(workspace, opened, document)
-    if max((slot.hlc for slot in document.slots()), default=record.stamp) < record.stamp:
-        raise NotAllowed("A body is older than its manifest attests.")
     document = _merge_later(workspace, opened, document)
     workspace.records.delete(layout.wanted(collection.number, record.stamp, key))
     record.state = layout.FETCHED
@@ -282,6 +287,12 @@ def take_body(workspace: Workspace, collection: Collection, key: bytes, life: in
     workspace.drop_text(opened)
     workspace.settle()
     return True
+
+
+def _attester(records: Records, collection: Collection) -> bytes:
+    """The device whose manifest moved the collection on last."""
+    packed = records.get_packed(layout.meta(f"attested {collection.number}"))
+    return packed[0] if isinstance(packed, list) and packed and isinstance(packed[0], bytes) else b""
 
 
 def _merge_own(workspace: Workspace, opened: OpenDocument, document: Document) -> None:

@@ -256,7 +256,8 @@ class StoreReplica:
                 entries.append(encode_entry(read_wire_entry(core, records, feed_number, seq)))
 
     def manifest(self, tag: bytes) -> bytes | None:
-        """A signed manifest of the collection; None where this device's word does not count, or none can be written."""
+        """A signed manifest of the collection; None where this device's word does not count, none can be written, or
+        stubs are here: nobody attests what it does not have."""
         collection = self._known(tag)
         directory = self._store.directory
         if (
@@ -266,6 +267,8 @@ class StoreReplica:
         ):
             return None
         with self._store.reading() as (core, records):
+            if attested.wanted(records, collection, 1):
+                return None
             try:
                 return attested.make_manifest(core, records, collection, Counters.load(records).stamp)
             except InvalidValue as error:  # beyond a cap
@@ -432,17 +435,24 @@ class StoreReplica:
         workspace.flush()
         workspace.documents.clear()
 
-    def ingest_bodies(self, tag: bytes, bodies: Sequence[tuple[bytes, int, bytes]], source: bytes) -> IngestReport:
-        """Make stubs whole; refused bodies wait for another source."""
+    def ingest_bodies(
+        self,
+        tag: bytes,
+        bodies: Sequence[tuple[bytes, int, bytes]],
+        source: bytes,
+        heads: Sequence[tuple[bytes, bytes, int]] = (),
+    ) -> IngestReport:
+        """Make stubs whole; refused bodies wait for another source. `heads` is how far `source` had applied each feed
+        when it read them."""
         collection = self._collection(tag)
-        trusted = self._store.directory.family.trust_of(source) == "full" and self._covers(source, collection)
+        trusted = self._store.directory.family.trust_of(source) == "full" and self._covered(collection, heads)
         made: list[bytes] = []
         rejected: list[bytes] = []
 
         def take(workspace: Workspace, intake: Intake) -> list[bytes]:
             for key, life, body in bodies:
                 try:
-                    if attested.take_body(workspace, collection, key, life, body, trusted):
+                    if attested.take_body(workspace, collection, key, life, body, trusted, source):
                         made.append(key)
                 except PeerError as error:
                     workspace.revert()
@@ -451,16 +461,17 @@ class StoreReplica:
             intake.came(collection, made)
             return made
 
-        heads = self._heads_of(tag, self._receive(take, source))
+        now = self._heads_of(tag, self._receive(take, source))
         known = len(bodies) - len(made) - len(rejected)
-        return IngestReport(applied=len(made), rejected=len(rejected), duplicates=known, heads=heads)
+        return IngestReport(applied=len(made), rejected=len(rejected), duplicates=known, heads=now)
 
-    def _covers(self, source: bytes, collection: Collection) -> bool:
-        """Whether `source` holds all that manifests have moved this collection over, so that its newer body does."""
+    def _covered(self, collection: Collection, heads: Sequence[tuple[bytes, bytes, int]]) -> bool:
+        """Whether who was at `heads` held all that manifests have moved this collection over, so that its body, if it
+        is another than was attested, is a newer one."""
+        held = {(device, incarnation): seq for device, incarnation, seq in heads}
         with self._store.reading() as (_, records):
             for key, value in records.scan(layout.feed_prefix(collection.number)):
-                feed = FeedRecord.unpack(value)
-                if key[3:35] != source and receipts.held(records, source, feed.number)[0] < feed.floor - 1:
+                if held.get((key[3:35], key[35:43]), 0) < FeedRecord.unpack(value).floor - 1:
                     return False
         return True
 

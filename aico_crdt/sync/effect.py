@@ -47,11 +47,13 @@ class IngestManifest:
 
 @dataclass(frozen=True, slots=True)
 class IngestBodies:
-    """Fill stubs with these bodies, where they are what was attested; commit; then raise `Ingested`."""
+    """Fill stubs with these bodies, where they are what was attested; commit; then raise `Ingested`. `heads` is how far
+    the peer had applied each feed when it read them."""
 
     token: int
     tag: bytes
     bodies: Sequence[Body]
+    heads: Sequence[Place] = ()
 
 
 @dataclass(frozen=True, slots=True)

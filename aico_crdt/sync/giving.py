@@ -33,7 +33,7 @@ from aico_crdt.sync.message import (
     WantBodies,
     encode,
 )
-from aico_crdt.sync.replica import FeedHead, Place, Run
+from aico_crdt.sync.replica import Body, FeedHead, Place, Run
 from aico_crdt.sync.window import Window
 
 MAX_EMPTY_ANSWERS: Final = 64
@@ -232,11 +232,16 @@ class Giving:
             if self._is_narrow():
                 return False
             tag, keys = self._body_requests[0].tag, self._body_requests[0].keys
-            bodies = exchange.replica.bodies(tag, keys, self._chunk) if exchange.may_mention(tag) else ()
-            held = tuple(bodies)
+            held: tuple[Body, ...] = ()
+            heads: tuple[Place, ...] = ()
+            if exchange.may_mention(tag):  # heads first: the bodies then hold at least as much
+                heads = tuple(Place(head.device, head.incarnation, head.seq) for head in exchange.heads(tag))
+                held = tuple(exchange.replica.bodies(tag, keys, self._chunk))
 
-            def message(serial: int, tag: bytes = tag, held: tuple[object, ...] = held) -> Bodies:
-                return Bodies(tag, held, serial)  # type: ignore[arg-type]
+            def message(
+                serial: int, tag: bytes = tag, held: tuple[Body, ...] = held, heads: tuple[Place, ...] = heads
+            ) -> Bodies:
+                return Bodies(tag, held, serial, heads)
 
             if not self._take(message, spare=True):
                 return False

@@ -130,11 +130,13 @@ class WantBodies:
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """Bodies in the order they were asked for; what is lacking before the last one is not here to be had."""
+    """Bodies in the order they were asked for; what is lacking before the last one is not here to be had. `heads` is
+    how far the sender had applied each feed when it read them: no older is what they hold."""
 
     tag: bytes
     bodies: tuple[Body, ...]
     serial: int
+    heads: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,8 +413,9 @@ def _read_want_bodies(tag: Any, keys: Any) -> WantBodies:
     return WantBodies(_tag(tag), _list(keys, MAX_KEYS, "document keys", key))
 
 
-def _read_bodies(tag: Any, bodies: Any, serial: Any) -> Bodies:
-    return Bodies(_tag(tag), _list(bodies, MAX_KEYS, "bodies", _body), _int(serial, 1, "serial"))
+def _read_bodies(tag: Any, bodies: Any, serial: Any, heads: Any) -> Bodies:
+    held = _list(bodies, MAX_KEYS, "bodies", _body)
+    return Bodies(_tag(tag), held, _int(serial, 1, "serial"), _places(heads, "heads"))
 
 
 def _read_digests(value: Any) -> Digests:
@@ -433,7 +436,7 @@ _READERS: Final[Mapping[int, tuple[int, Callable[..., Message], str]]] = {
     5: (4, _read_ack, "An acknowledgement"),
     6: (3, _read_manifest, "A manifest"),
     7: (2, _read_want_bodies, "A want of bodies"),
-    8: (3, _read_bodies, "A message of bodies"),
+    8: (4, _read_bodies, "A message of bodies"),
     9: (1, _read_digests, "A message of digests"),
     10: (2, _read_bye, "A farewell"),
 }
@@ -447,7 +450,7 @@ _WRITERS: Final[Mapping[type, tuple[int, Callable[[Any], list[Any]]]]] = {
     Ack: (5, lambda m: [m.tag, m.heads, m.erased, m.serial]),
     Manifest: (6, lambda m: [m.tag, m.raw, m.serial]),
     WantBodies: (7, lambda m: [m.tag, m.keys]),
-    Bodies: (8, lambda m: [m.tag, m.bodies, m.serial]),
+    Bodies: (8, lambda m: [m.tag, m.bodies, m.serial, m.heads]),
     Digests: (9, lambda m: [{"digests": m.digests, "links": m.links}]),
     Bye: (10, lambda m: [m.code, m.text]),
 }

@@ -275,7 +275,7 @@ class Taking:
         if isinstance(message, Bodies):
             asked = set(self._bodies_asked[1]) if self._bodies_asked else set()
             bodies = [body for body in message.bodies if body.key in asked]
-            return IngestBodies(token, tag, bodies) if bodies else None
+            return IngestBodies(token, tag, bodies, message.heads) if bodies else None
         return Ingest(token, tag, message.runs) if message.runs else None
 
     def ingested(self, token: int, report: IngestReport) -> None:

@@ -69,7 +69,7 @@ def carrying_out(
         elif isinstance(effect, IngestManifest):
             report = replica.ingest_manifest(effect.tag, effect.raw, peer)
         else:
-            report = replica.ingest_bodies(effect.tag, effect.bodies, peer)
+            report = replica.ingest_bodies(effect.tag, effect.bodies, peer, effect.heads)
         assert (report.held, report.rejected) == (0, 0)
         return report
 

@@ -43,7 +43,7 @@ class OnDisk:
         if isinstance(effect, IngestManifest):
             return self.replica.ingest_manifest(effect.tag, effect.raw, source)
         if isinstance(effect, IngestBodies):
-            return self.replica.ingest_bodies(effect.tag, effect.bodies, source)
+            return self.replica.ingest_bodies(effect.tag, effect.bodies, source, effect.heads)
         self.replica.acknowledged(source, effect.tag, effect.heads, effect.erased)
         return None
 
