@@ -133,9 +133,11 @@ class _Readers:
             since_ms = max(self._heard.get(device, 0), min(clock.milliseconds(header.hlc), self._now_ms))
             if self._now_ms - since_ms <= self._keep_ms:
                 return False
-        # Who may not sign manifests cannot bring anyone up to what it has pruned: somebody who may must hold it.
+        # Who may not sign manifests cannot bring anyone up to what it has pruned: somebody who may must hold it. Its
+        # author alone may have lost it since with its disk, and is trusted with old ones only.
+        old = self._now_ms - clock.milliseconds(header.hlc) > self._keep_ms
         return self._attests or any(
-            device == header.device or self._held.get((device, feed_number), 0) >= header.seq
+            old if device == header.device else self._held.get((device, feed_number), 0) >= header.seq
             for device in self._attesters
         )
 

@@ -86,7 +86,8 @@ def test_a_body_newer_than_its_manifest_does_not_bar_the_entries_it_holds(family
         tx.insert_text("memory", "m", 0, "text")
     tag = a.directory.find("own", "memory").tag
     bodies = StoreReplica(a).bodies(tag, StoreReplica(c).stubs(tag, 10), 1 << 20)
-    assert StoreReplica(c).ingest_bodies(tag, bodies, a.device).applied == 1
+    held = [(head.device, head.incarnation, head.seq) for head in StoreReplica(a).heads(tag)]
+    assert StoreReplica(c).ingest_bodies(tag, bodies, a.device, held).applied == 1
     assert c.read("memory", "m") == a.read("memory", "m")
     exchange(a, b, c)
     assert a.heads() == b.heads() == c.heads()

@@ -218,7 +218,8 @@ def send(giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max
                         have[device, incarnation] = min(seq - 1, have.get((device, incarnation), seq))
                     wants, cursor = [*reports[-1].ask], 0
         while bodies and (wanted := target.stubs(tag, 1000)):
-            if not target.ingest_bodies(tag, source.bodies(tag, wanted, 1 << 22), giver.device).applied:
+            held = [(head.device, head.incarnation, head.seq) for head in source.heads(tag)]
+            if not target.ingest_bodies(tag, source.bodies(tag, wanted, 1 << 22), giver.device, held).applied:
                 break
         heads = [(h.device, h.incarnation, h.seq, h.hash) for h in target.heads(tag)]
         source.acknowledged(taker.device, tag, heads, target.erased(tag))

@@ -53,7 +53,7 @@ MESSAGES: list[Message] = [
     Ack(TAG, (HeldHead(DEVICE, LIFE, 7, HASH),), (Place(DEVICE, LIFE, 3),), 5),
     Manifest(TAG, b"manifest", 6),
     WantBodies(TAG, (b"k" * 16,)),
-    Bodies(TAG, (Body(b"k" * 16, 0, b"sealed"),), 7),
+    Bodies(TAG, (Body(b"k" * 16, 0, b"sealed"),), 7, (Place(DEVICE, LIFE, 3),)),
     Digests(((TAG, b"d" * 16),), (b"l" * 8,)),
     Bye("version", "No common version."),
 ]
@@ -134,7 +134,7 @@ def test_the_bytes_are_those_of_the_documentation() -> None:
         [5, TAG, [[DEVICE, LIFE, 7, HASH]], [place], 5],
         [6, TAG, b"manifest", 6],
         [7, TAG, [b"k" * 16]],
-        [8, TAG, [[b"k" * 16, 0, b"sealed"]], 7],
+        [8, TAG, [[b"k" * 16, 0, b"sealed"]], 7, [place]],
         [9, {"digests": [[TAG, b"d" * 16]], "links": [b"l" * 8]}],
         [10, "version", "No common version."],
     ]
