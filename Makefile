@@ -8,6 +8,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
+FUZZER  := $(VENV)/.fuzzer-installed
 ARGS    ?=
 # What the fault harness compares with: npm packages, and Chroma in an environment of its own.
 FAULTS  := bench/faults/systems
@@ -58,11 +59,15 @@ $(FAULTS)/.venv/.installed: $(FAULTS)/constraints.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(@D)/bin/python -m pip install --quiet --constraint $< chromadb
 	@touch $@
 
-soak: $(DEV) ## run for long, under faults
+soak: $(DEV) $(FUZZER) ## run for long, under faults
 	$(BIN)/python -m bench.soak $(ARGS)
 
+$(FUZZER): constraints.txt
+	@$(PIP_INSTALL) --only-binary atheris atheris || echo "No Atheris for this Python: fuzzing will be blind." >&2
+	@touch $@
+
 clean: ## remove .venv, caches and builds
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV): $(DEV)

@@ -1,5 +1,5 @@
-"""What ``make soak`` runs: the property tests and the crash harness, again and again under a new seed, until the time
-is up.
+"""What ``make soak`` runs: the property tests and the crash harness, then the fuzzers led by coverage
+(:mod:`bench.fuzzing`), again and again under a new seed, until the time is up.
 
 ``python -m bench.soak [--minutes 60] [--seed N] [--rounds N] [TEST …]``. Every round's seed is printed before it
 begins; ``--seed N --rounds 1`` repeats a round. The tests see ``AICO_SOAK``, a whole number by which they multiply
@@ -20,6 +20,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
+
+from bench.fuzzing import SECONDS, fuzz
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ("property_tests", "tests/crash")
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code:
             print(f"soak: FAILED with seed {seed} (repeat: python -m bench.soak --seed {seed} --rounds 1)", flush=True)
             return 1
+        if not options.tests and not fuzz(seed, options.fuzz_seconds, ends - time.monotonic()):
+            return 1
         rounds += 1
         seed += 1
     print(f"soak: {rounds} whole rounds clean", flush=True)
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=60.0, help="end after so long (default 60)")
     parser.add_argument("--rounds", type=int, default=1 << 31, help="end after so many seeds")
     parser.add_argument("--seed", type=int, help="the first seed; each round takes the next (default: drawn)")
+    parser.add_argument("--fuzz-seconds", type=int, default=SECONDS, help=f"for each fuzz target (default {SECONDS})")
     parser.add_argument("--factor", type=int, default=FACTOR, help=f"AICO_SOAK (default {FACTOR})")
     return parser
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from property_tests.fuzz.__main__ import search
 from property_tests.fuzz.decoders import Target
 from property_tests.fuzz.mutate import change_value, damaged
-from property_tests.fuzz.__main__ import search
 from property_tests.fuzz.targets import TARGETS
 from property_tests.fuzz.watch import Watch, last_input
 

@@ -242,7 +242,8 @@ def entries_of(count: int = 6) -> list[Entry]:
 def entry() -> Opening:
     entries = entries_of()
     seeds = [encode_entry(one) for one in entries]
-    seeds += [encode_entry(Entry(one.header, one.signature, (Erased(b"d" * 16, 1),) * len(one.items))) for one in entries]
+    erased = Erased(b"d" * 16, 1)
+    seeds += [encode_entry(Entry(one.header, one.signature, (erased,) * len(one.items))) for one in entries]
     read = decoder(decode_entry, encode_entry)
 
     def run(data: bytes) -> str:
@@ -261,7 +262,8 @@ def entry() -> Opening:
 def run_of_entries() -> Opening:
     entries = entries_of()
     runs = [Run(entries[0].header.feed, tuple(entries[start : start + 3])) for start in range(4)]
-    return nullcontext(Target([encode_run(one) for one in runs], decoder(lambda raw: decode_run(raw, TAG), encode_run), True))
+    read = decoder(lambda raw: decode_run(raw, TAG), encode_run)
+    return nullcontext(Target([encode_run(one) for one in runs], read, values=True))
 
 
 def fork() -> Opening:
@@ -303,7 +305,13 @@ def manifest() -> Opening:
 
 def msgpack_values() -> Opening:
     """The two readers of msgpack, beside msgpack's own."""
-    values: list[Any] = [None, [1, b"x", "y", [True, {"a": 1, b"b": [0.5]}]], {"k": [[[]]]}, [list(range(40))], -(1 << 40)]
+    values: list[Any] = [
+        None,
+        [1, b"x", "y", [True, {"a": 1, b"b": [0.5]}]],
+        {"k": [[[]]]},
+        [list(range(40))],
+        -(1 << 40),
+    ]
 
     def run(data: bytes) -> str:
         verdict = REFUSED
@@ -336,7 +344,8 @@ def statement() -> Opening:
         Admit(b"d" * 32, "phone", "limited", "phone", keys),
         Revoke(b"d" * 32, ((b"T" * 16, b"I" * 8, 4), (b"U" * 16, b"I" * 8, 0))),
     ]
-    return nullcontext(Target([encode_statement(one) for one in made], decoder(decode_statement, encode_statement), True))
+    read = decoder(decode_statement, encode_statement)
+    return nullcontext(Target([encode_statement(one) for one in made], read, values=True))
 
 
 # Links
@@ -421,7 +430,12 @@ def channel() -> Opening:
         frame.encode_token(frame.Kind.PING, 5), frame.encode_token(frame.Kind.CREDIT, 0),
         frame.encode_bare(frame.Kind.OPEN), frame.encode_bare(frame.Kind.BYE),
     ]  # fmt: skip
-    seeds = [_framed([hello, whole, *parts, *rest]), _framed([hello, *rest]), _framed([whole]), _framed([hello, *parts])]
+    seeds = [
+        _framed([hello, whole, *parts, *rest]),
+        _framed([hello, *rest]),
+        _framed([whole]),
+        _framed([hello, *parts]),
+    ]
 
     def run(data: bytes) -> str:
         sent: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The same targets led by coverage, for as long as one likes: ``python -m property_tests.fuzz.guided TARGET DIRECTORY``.
+"""The same targets led by coverage: ``python -m property_tests.fuzz.guided TARGET DIRECTORY``.
 
 Atheris (libFuzzer) keeps every input that reaches new branches of `aico_crdt` in DIRECTORY and goes on from there the
 next time. A finding ends the process: what escaped is left as ``DIRECTORY-finding-…``, what hung or crashed lies in
