@@ -169,7 +169,7 @@ class Keeper:
     def prune(self) -> Step:
         def call() -> None:
             for tag in self._replica.collections(OTHER.device):
-                heads = [(h.device, h.incarnation, h.seq, h.hash) for h in self._replica.heads(tag)]
+                heads = [head.held for head in self._replica.heads(tag)]
                 self._replica.acknowledged(OTHER.device, tag, heads, self._replica.erased(tag))
             prune.compact(self._store, keep_changes=50)
 

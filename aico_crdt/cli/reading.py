@@ -475,7 +475,7 @@ def anatomy(store: DocumentStore, named: naming.Named) -> Anatomy:
                 wrote.append(Wrote(slot, None, None, attested))
                 continue
             feed = feeds[found.device, found.incarnation]
-            on = tuple(d for d in others if d == found.device or held(records, d, feed)[0] >= found.seq)
+            on = tuple(d for d in others if d == found.device or held(records, d, feed).has(found.seq, found.seq))
             wrote.append(Wrote(slot, logged[found.hash], verdicts[found.hash], None, on))
     receipt = store.receipt(named.kind, named.id)
     wrote = [_held_by(one, receipt) for one in wrote]

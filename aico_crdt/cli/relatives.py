@@ -77,7 +77,7 @@ def _behind(records: Records, collection: Collection, device: bytes) -> int:
     for key, value in records.scan(layout.feed_prefix(collection.number)):
         feed = FeedRecord.unpack(value)
         if key[3:35] != device:
-            lacking += max(0, feed.seq - held(records, device, feed.number)[0])
+            lacking += max(0, feed.seq - held(records, device, feed.number).seq)
     return lacking
 
 

@@ -118,6 +118,7 @@ def write_entry(
     erase: Sequence[Erase],
     operations: Sequence[Operation],
     marks: Sequence[bytes] = (),
+    lacks: bool = False,
     sign: Callable[[bytes], bytes],
     random: Callable[[int], bytes],
 ) -> Entry:
@@ -128,6 +129,7 @@ def write_entry(
         deps: the heads this write builds on, see `causality.deps_since`.
         key_id: 8 bytes that name `key` (32 bytes).
         marks: `item_mark` of each operation; none for those that belong to no document.
+        lacks: not all is here that `deps` stand for, see `Header`.
         sign: message → Ed25519 signature by `device`.
         random: count → that many fresh random bytes; asked once.
 
@@ -145,6 +147,7 @@ def write_entry(
         hlc=hlc,
         key_id=key_id,
         erase=erase,
+        lacks=lacks,
     )
     nonces = random(NONCE_BYTES * len(operations))
     items = tuple(

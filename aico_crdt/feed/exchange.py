@@ -21,7 +21,8 @@ class FeedHead(NamedTuple):
     """How far a feed of one collection is held: entries `floor` to `seq`, all of them.
 
     `hash` (32 bytes) is that of the header at `seq` (1 or more). `floor` is the lowest entry still held,
-    ``seq + 1`` when none is (all pruned, or covered by a manifest).
+    ``seq + 1`` when none is (all pruned, or covered by a manifest). Of entries up to `lacking` some of what they wrote
+    may not be here: documents that came by manifest are still stubs, or an item came erased that no forget explains.
     """
 
     device: bytes
@@ -29,6 +30,22 @@ class FeedHead(NamedTuple):
     floor: int
     seq: int
     hash: bytes
+    lacking: int = 0
+
+    @property
+    def held(self) -> HeldHead:
+        """As an acknowledgement names it."""
+        return HeldHead(self.device, self.incarnation, self.seq, self.hash, self.lacking)
+
+
+class HeldHead(NamedTuple):
+    """An entry that is durable somewhere, and all before it; less what is `lacking`, as in `FeedHead`."""
+
+    device: bytes
+    incarnation: bytes
+    seq: int
+    hash: bytes
+    lacking: int = 0
 
 
 class Place(NamedTuple):

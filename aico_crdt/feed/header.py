@@ -95,6 +95,8 @@ class Header:
     key_id: bytes
     erase: tuple[Erase, ...]
     items: tuple[ItemRef, ...]
+    lacks: bool
+    """Of what it depends on, its author may not have held all: stubs, or items that came erased unexplained."""
     raw: bytes
     prefix: bytes
     hash: bytes
@@ -125,9 +127,11 @@ def encode_prefix(
     hlc: int,
     key_id: bytes,
     erase: Sequence[Erase],
+    lacks: bool = False,
 ) -> bytes:
     """The bytes before the item list, dependencies sorted by feed."""
-    return pack([FORMAT, family, tag, device, incarnation, seq, prev, sorted(deps), hlc, key_id, erase])
+    fields = [FORMAT, family, tag, device, incarnation, seq, prev, sorted(deps), hlc, key_id, erase]
+    return pack([*fields, True] if lacks else fields)
 
 
 def encode_header(prefix: bytes, items: Sequence[ItemRef]) -> bytes:
@@ -182,6 +186,7 @@ def decode_header(raw: bytes) -> Header:
         key_id,
         _erase(erase) if erase else _none(erase, "erasures"),
         _items(items) if items else _none(items, "items"),
+        any(element is True for element in fields[_PREFIX_FIELDS : _PREFIX_FIELDS + 1]),
         raw,
         prefix,
         header_hash(raw),

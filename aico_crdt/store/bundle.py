@@ -280,7 +280,7 @@ def take_bundle(store: DocumentStore, path: Path, *, progress: Progress | None =
             if value[0] in ("bundle", "end") or tag not in store.directory.collections:
                 continue
             if value[0] == "heads":
-                said[tag] = ([FeedHead(*head) for head in value[2]], [tuple(place) for place in value[3]])
+                said[tag] = ([FeedHead(*head[:6]) for head in value[2]], [tuple(place) for place in value[3]])
                 if _lacks_pruned(replica, tag, said[tag][0]):
                     laggards.add(tag)
             elif value[0] == "manifest" and tag in laggards:
@@ -298,7 +298,7 @@ def take_bundle(store: DocumentStore, path: Path, *, progress: Progress | None =
                     taken.bodies += replica.ingest_bodies(tag, bodies, source).applied
     if store.directory.family.trust_of(source) is not None and source != store.device:
         for tag, (heads, erased) in said.items():
-            replica.acknowledged(source, tag, [(h.device, h.incarnation, h.seq, h.hash) for h in heads], erased)
+            replica.acknowledged(source, tag, [head.held for head in heads], erased)
     taken.behind = [
         collection
         for tag, collection in store.directory.collections.items()
@@ -429,8 +429,9 @@ def _is_writer(device: Any, incarnation: Any) -> bool:
 
 
 def _is_head(head: list[Any]) -> bool:
-    device, incarnation, floor, seq, digest = head
-    return _is_writer(device, incarnation) and type(floor) is int and type(seq) is int and isinstance(digest, bytes)
+    device, incarnation, floor, seq, digest, lacking, *_ = head
+    numbers = all(type(number) is int for number in (floor, seq, lacking))
+    return _is_writer(device, incarnation) and numbers and isinstance(digest, bytes)
 
 
 def _is_place(place: list[Any]) -> bool:

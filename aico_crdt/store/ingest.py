@@ -40,6 +40,7 @@ from aico_crdt.feed import (
     verify_entry,
     verify_run,
 )
+from aico_crdt.feed.exchange import HeldHead
 from aico_crdt.feed.header import NO_MARK
 from aico_crdt.store import forget, layout, receipts, statements
 from aico_crdt.store.branches import Branches
@@ -342,7 +343,8 @@ class Intake:
                 self._branches.carried(dep)
                 continue
             place = (header.device, collection, dep.device, dep.incarnation)
-            self._heard[place] = max(dep, self._heard.get(place, dep), key=lambda head: head.seq)
+            if place not in self._heard or self._heard[place].seq < dep.seq:
+                self._heard[place] = HeldHead(*dep, lacking=dep.seq if header.lacks else 0)
         self._holds.applied(collection, header)
         if stated:
             if statements.reload(workspace):

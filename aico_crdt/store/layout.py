@@ -25,7 +25,7 @@ prefix  key after it                         value
 ``L``   change u64                           change log: `#`, document key, life, what, stamp
 ``N``   `@` seq u64 index u16                an item that came erased before its forget did: `#`, document key, life
 ``H``   number u64                           an entry on hold, sealed
-``P``   device 32 `@`                        what that device said it holds: seq, erased through, heard at ms
+``P``   device 32 `@`                        what that device said it holds: seq, lacking to, erased to, heard at ms
 ``V``   number u64                           evidence: a fork proof or a rejected entry
 ``Y``   `#` order u64 document key 16        a stub whose body is wanted
 ``Q``   header hash 32                       an entry on a lost branch, without what it wrote

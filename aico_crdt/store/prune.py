@@ -121,9 +121,9 @@ class _Readers:
         for device in self._devices:
             for key, _ in records.scan(b"P" + device):
                 feed_number = int.from_bytes(key[33:], "big")
-                seq, _, heard_ms = receipts.held(records, device, feed_number)
-                self._held[device, feed_number] = seq
-                self._heard[device] = max(heard_ms, self._heard.get(device, 0))
+                said = receipts.held(records, device, feed_number)
+                self._held[device, feed_number] = said.seq
+                self._heard[device] = max(said.heard_ms, self._heard.get(device, 0))
 
     def have(self, feed_number: int, header: Header) -> bool:
         """Everyone holds that entry, or has been silent for too long since it was written."""

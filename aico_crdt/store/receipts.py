@@ -1,7 +1,8 @@
 """The honest status of a write: on this disk, on which devices, on all. Never claims what was not durable there.
 
 A device is counted as holding an entry when it said so itself over a link that proved its identity, after its own
-synced commit, or when an entry it signed depends on it.
+synced commit, or when an entry it signed depends on it; but not while it says that what was written up to there may be
+lacking, as where a manifest brought heads and the bodies have not come.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aico_crdt.errors import NotFound
-from aico_crdt.feed.header import Head
+from aico_crdt.feed.exchange import HeldHead
 from aico_crdt.store import layout
 from aico_crdt.store.forget import Tombstone, read_header, tombstone
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
@@ -22,10 +23,24 @@ if TYPE_CHECKING:
     from aico_crdt.store.store import DocumentStore
     from aico_crdt.store.workspace import Workspace
 
-_ACK: Final = struct.Struct(">QQQ")
-"""Value of a `P` record: seq held, seq through which forgets are erased, when it was heard (Unix ms)."""
-Heard = dict[tuple[bytes, Collection, bytes, bytes], Head]
+_ACK: Final = struct.Struct(">QQQQ")
+"""Value of a `P` record: the fields of `Held`."""
+Heard = dict[tuple[bytes, Collection, bytes, bytes], HeldHead]
 """By device and by collection, author and incarnation of a feed: the last entry of it that the device's depend on."""
+
+
+class Held(NamedTuple):
+    """What a device said it holds of a feed: up to `seq`, less some of what was written up to `lacking`; forgets erased
+    through `erased`; said at `heard_ms` (Unix ms)."""
+
+    seq: int = 0
+    lacking: int = 0
+    erased: int = 0
+    heard_ms: int = 0
+
+    def has(self, first: int, last: int) -> bool:
+        """Whether it holds all that the entries from `first` to `last` wrote."""
+        return self.lacking < first and last <= self.seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +72,7 @@ def note(
     store: DocumentStore,
     peer: bytes,
     collection: Collection,
-    heads: Sequence[tuple[bytes, bytes, int, bytes]],
+    heads: Sequence[HeldHead],
     erased: Sequence[tuple[bytes, bytes, int]],
 ) -> None:
     """Keep a peer's own word. A head whose hash is not the one here says nothing and is passed over; so does one that
@@ -68,11 +83,10 @@ def note(
     if not fresh:
         return
     with store.writing() as workspace:
-        for feed_number, seq, gone in fresh:
-            key = layout.peer(peer, feed_number)
-            before = workspace.records.get(key)
-            old = (0, 0, 0) if before is None else unpack(_ACK, before, "acknowledgement")
-            workspace.records.put(key, _ACK.pack(max(seq, old[0]), max(gone, old[1]), workspace.now_ms))
+        for feed_number, said in fresh:
+            old = _said(workspace.records, peer, feed_number)
+            now = _joined(old, said)._replace(heard_ms=workspace.now_ms)
+            workspace.records.put(layout.peer(peer, feed_number), _ACK.pack(*now))
     store.bell.ring()
 
 
@@ -81,11 +95,11 @@ def _fresh(
     own: bytes,
     peer: bytes,
     collection: Collection,
-    heads: Sequence[tuple[bytes, bytes, int, bytes]],
+    heads: Sequence[HeldHead],
     erased: dict[tuple[bytes, bytes], int],
-) -> list[tuple[int, int, int]]:
+) -> list[tuple[int, Held]]:
     fresh = []
-    for device, incarnation, seq, digest in heads:
+    for device, incarnation, seq, digest, lacking in heads:
         stored = records.get(layout.feed(collection.number, device, incarnation))
         if stored is None:
             continue
@@ -100,12 +114,22 @@ def _fresh(
                 continue
         elif feed.hash != digest:
             continue
-        gone = min(erased.get((device, incarnation), 0), seq)
-        before = records.get(layout.peer(peer, feed.number))
-        old = (0, 0, 0) if before is None else unpack(_ACK, before, "acknowledgement")
-        if seq > old[0] or gone > old[1]:
-            fresh.append((feed.number, seq, gone))
+        said = Held(seq, lacking, min(erased.get((device, incarnation), 0), seq))
+        old = _said(records, peer, feed.number)
+        if _joined(old, said) != old:
+            fresh.append((feed.number, said))
     return fresh
+
+
+def _said(records: Records, device: bytes, feed_number: int) -> Held:
+    stored = records.get(layout.peer(device, feed_number))
+    return Held() if stored is None else Held(*unpack(_ACK, stored, "acknowledgement"))
+
+
+def _joined(old: Held, said: Held) -> Held:
+    """What is known with what is said now. A word of fewer entries is older, and says nothing of what is lacking."""
+    lacking = said.lacking if said.seq >= old.seq else old.lacking
+    return Held(max(old.seq, said.seq), lacking, max(old.erased, said.erased), old.heard_ms)
 
 
 def note_dependencies(workspace: Workspace, heard: Heard) -> None:
@@ -116,47 +140,46 @@ def note_dependencies(workspace: Workspace, heard: Heard) -> None:
         header = read_header(workspace.records, feed.number, dep.seq)
         if (feed.hash if dep.seq == feed.seq else header and header.hash) != dep.hash:
             continue
-        seq, key = dep.seq, layout.peer(device, feed.number)
-        before = workspace.records.get(key)
-        old = (0, 0, 0) if before is None else unpack(_ACK, before, "acknowledgement")
-        if seq > old[0]:
-            workspace.records.put(key, _ACK.pack(seq, old[1], old[2]))
+        old = _said(workspace.records, device, feed.number)
+        if (dep.seq, -dep.lacking) > (old.seq, -old.lacking):
+            said = _joined(old, Held(dep.seq, dep.lacking))
+            workspace.records.put(layout.peer(device, feed.number), _ACK.pack(*said))
 
 
 def forget_from(records: Records, feed_number: int, seq: int) -> None:
     """Nobody holds the entries of a feed from `seq` on: what was told of them was told of a branch that is void."""
     for key, value in list(records.scan(b"P")):
         if key[33:] == layout.FEED.pack(feed_number):
-            held, gone, heard_ms = unpack(_ACK, value, "acknowledgement")
-            if held >= seq:
-                records.put(key, _ACK.pack(seq - 1, min(gone, seq - 1), heard_ms))
+            said = Held(*unpack(_ACK, value, "acknowledgement"))
+            if said.seq >= seq:
+                kept = said._replace(seq=seq - 1, lacking=min(said.lacking, seq - 1), erased=min(said.erased, seq - 1))
+                records.put(key, _ACK.pack(*kept))
 
 
-def held(records: Records, device: bytes, feed_number: int) -> tuple[int, int, int]:
-    """(seq a device holds of a feed, forgets erased through, when heard), zeros when it never said.
+def held(records: Records, device: bytes, feed_number: int) -> Held:
+    """What a device holds of a feed, zeros when it never said.
 
     Of its own feeds it holds at least what came from there: it commits before it sends.
     """
-    stored = records.get(layout.peer(device, feed_number))
-    seq, gone, heard_ms = (0, 0, 0) if stored is None else unpack(_ACK, stored, "acknowledgement")
+    said = _said(records, device, feed_number)
     name = records.get(layout.feed_name(feed_number))
     if name is not None and name[2:34] == device:
         own = records.get(b"F" + name)
-        seq = max(seq, 0 if own is None else FeedRecord.unpack(own).seq)
-    return seq, gone, heard_ms
+        said = said._replace(seq=max(said.seq, 0 if own is None else FeedRecord.unpack(own).seq))
+    return said
 
 
 def held_elsewhere(records: Records, own: bytes, feed_number: int) -> int:
     """The greatest seq of a feed that any other device said it holds."""
     place = layout.FEED.pack(feed_number)
     told = [value for key, value in records.scan(b"P") if key[33:] == place and key[1:33] != own]
-    return max((unpack(_ACK, value, "acknowledgement")[0] for value in told), default=0)
+    return max((Held(*unpack(_ACK, value, "acknowledgement")).seq for value in told), default=0)
 
 
 def last_heard_ms(records: Records, device: bytes) -> int:
     """When a device last said what it holds, Unix milliseconds; 0 when it never did."""
-    told = (unpack(_ACK, value, "acknowledgement") for _, value in records.scan(b"P" + device))
-    return max((heard_ms for _, _, heard_ms in told), default=0)
+    told = (Held(*unpack(_ACK, value, "acknowledgement")) for _, value in records.scan(b"P" + device))
+    return max((said.heard_ms for said in told), default=0)
 
 
 def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
@@ -174,7 +197,7 @@ def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
             record = None if stored is None else DocumentRecord.unpack(stored)
             if record is not None and record.state != layout.HIDDEN:
                 places = _places(records, collection, key, record)
-                on = tuple(d for d in others if all(held(records, d, feed)[0] >= seq for feed, seq in places))
+                on = tuple(d for d in others if all(held(records, d, feed).has(*span) for feed, span in places))
                 return Receipt(kind, document_id, True, on, tuple(d for d in others if d not in on))
             dead = tombstone(records, collection, key)
             if dead is not None and buried is None:
@@ -184,20 +207,24 @@ def receipt(store: DocumentStore, kind: str, document_id: str) -> Receipt:
     raise NotFound(f"There is no {kind} {document_id} here.", "Check the id, or sync with the device that has it.")
 
 
-def _places(records: Records, collection: Collection, key: bytes, record: DocumentRecord) -> list[tuple[int, int]]:
-    """The last entry of each feed that may have touched the living life.
+def _places(
+    records: Records, collection: Collection, key: bytes, record: DocumentRecord
+) -> list[tuple[int, tuple[int, int]]]:
+    """By feed, the first and the last entry that may have touched the living life.
 
     Where some were pruned, nobody knows any more which: then whoever holds all that was pruned here holds them.
     """
-    last: dict[int, int] = {}
+    spans: dict[int, tuple[int, int]] = {}
     for _, value in records.scan(layout.document(b"O", collection.number, key)):
         feed_number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
-        last[feed_number] = max(seq, last.get(feed_number, 0))
+        first, last = spans.get(feed_number, (seq, seq))
+        spans[feed_number] = (min(first, seq), max(last, seq))
     if record.base != layout.NO_BASE:
         for _, value in records.scan(layout.feed_prefix(collection.number)):
             feed = FeedRecord.unpack(value)
-            last[feed.number] = max(feed.floor - 1, last.get(feed.number, 0))
-    return list(last.items())
+            if feed.floor > 1:
+                spans[feed.number] = (1, max(feed.floor - 1, spans.get(feed.number, (0, 0))[1]))
+    return list(spans.items())
 
 
 def _forgotten(
@@ -224,12 +251,12 @@ def _forgotten(
     family = store.directory.family
     erased, owing, on = [], [], []
     for device in others:
-        seq, gone, _ = held(records, device, place[0]) if place else (0, 0, 0)
-        if place and gone >= place[1]:
+        said = held(records, device, place[0]) if place else Held()
+        if place and said.erased >= place[1]:
             erased.append(device)
         else:
             owing.append(device)
-        if place and seq >= place[1]:
+        if place and said.seq >= place[1]:  # a manifest names what was forgotten
             on.append(device)
     if not owed_here:
         erased.insert(0, store.device)
@@ -237,7 +264,7 @@ def _forgotten(
         owing.insert(0, store.device)
     unconfirmed = []
     for device, member in family.members.items():
-        if member.revoked and not (place and held(records, device, place[0])[1] >= place[1]):
+        if member.revoked and not (place and held(records, device, place[0]).erased >= place[1]):
             unconfirmed.append(device)
     return Receipt(
         kind, document_id, True, tuple(on), tuple(d for d in others if d not in on), True, tuple(erased),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
 from aico_crdt.crdt import Document, Slot, difference, replay
 from aico_crdt.errors import Damaged, InvalidValue, NotFound, PeerError
 from aico_crdt.feed import Entry, Erased, Item, Run, decode_entry, decode_header, encode_entry, verify_entry
-from aico_crdt.feed.exchange import Body, FeedHead, IngestReport, Place, digest_of
+from aico_crdt.feed.exchange import Body, FeedHead, HeldHead, IngestReport, Place, digest_of
 from aico_crdt.feed.exchange import Run as WireRun
 from aico_crdt.logs import logger
 from aico_crdt.store import attested, forget, forks, layout, receipts, statements
@@ -105,16 +105,21 @@ class StoreReplica:
         return collection is not None and self._store.directory.may_have(peer, collection)
 
     def heads(self, tag: bytes) -> tuple[FeedHead, ...]:
-        """The newest applied entry of every feed, sorted."""
+        """The newest applied entry of every feed, sorted, and up to where some of what it stands for is lacking."""
         collection = self._known(tag)
         if collection is None:
             return ()
         found = []
         with self._store.reading() as (_, records):
+            stubs = bool(attested.wanted(records, collection, 1))
+            gaps: dict[int, int] = {}
+            for number, seq in _gaps(records, collection):
+                gaps[number] = max(seq, gaps.get(number, 0))
             for key, value in records.scan(layout.feed_prefix(collection.number)):
                 feed = FeedRecord.unpack(value)
                 if feed.seq:
-                    found.append(FeedHead(key[3:35], key[35:43], feed.floor, feed.seq, feed.hash))
+                    lacking = max(feed.floor - 1 if stubs else 0, gaps.get(feed.number, 0))
+                    found.append(FeedHead(key[3:35], key[35:43], feed.floor, feed.seq, feed.hash, lacking))
         return tuple(found)
 
     def gaps(self, tag: bytes) -> list[Place]:
@@ -124,12 +129,10 @@ class StoreReplica:
             return []
         found = set()
         with self._store.reading() as (_, records):
-            for key, value in records.scan(b"N"):
-                if value[:2] == layout.COLLECTION.pack(collection.number):
-                    feed_number, seq, _ = layout.ITEM_AT.unpack(key[1:])
-                    name = records.get(layout.feed_name(feed_number))
-                    if name is not None:
-                        found.add(Place(name[2:34], name[34:42], seq))
+            for feed_number, seq in _gaps(records, collection):
+                name = records.get(layout.feed_name(feed_number))
+                if name is not None:
+                    found.add(Place(name[2:34], name[34:42], seq))
         return sorted(found)
 
     def digest(self, tag: bytes) -> bytes:
@@ -479,7 +482,7 @@ class StoreReplica:
         self,
         peer: bytes,
         tag: bytes,
-        heads: Sequence[tuple[bytes, bytes, int, bytes]],
+        heads: Sequence[HeldHead],
         erased: Sequence[tuple[bytes, bytes, int]],
     ) -> None:
         """Note durably what `peer` said it holds durably, and what it has erased."""
@@ -493,6 +496,14 @@ class StoreReplica:
         if collection is None:
             raise NotFound("There is no such collection here.", "Ask for one that this device can read.")
         return collection
+
+
+def _gaps(records: Records, collection: Collection) -> Iterator[tuple[int, int]]:
+    """(feed number, seq) of the entries of a collection that lack an item."""
+    for key, value in records.scan(b"N"):
+        if value[:2] == layout.COLLECTION.pack(collection.number):
+            feed_number, seq, _ = layout.ITEM_AT.unpack(key[1:])
+            yield feed_number, seq
 
 
 def rewrite(workspace: Workspace, store: DocumentStore, report: Outcome) -> None:

@@ -501,6 +501,7 @@ class Transaction:
                 )
                 for index, pending in enumerate(chunk)
             ],
+            lacks=workspace.lacks(collection),
             sign=core.identity.sign,
             random=core.random,
         )

@@ -260,7 +260,7 @@ def _peers(scope: Scope, feeds: dict[int, _Feed]) -> None:
     for key, value in scope.records.scan(b"P"):
         with scope.report.guard("record", key.hex()):
             feed = feeds.get(int.from_bytes(key[33:], "big"))
-            if len(value) != 24 or feed is None or int.from_bytes(value[:8], "big") > feed.record.seq:
+            if len(value) != 32 or feed is None or int.from_bytes(value[:8], "big") > feed.record.seq:
                 # A lost branch of a fork shortens a feed after somebody acknowledged more of it.
                 if feed is not None and feed.record.fork:
                     continue

@@ -233,6 +233,11 @@ class Workspace:
             self._gaps = {key: unpack(layout.GAP, value, "gap") for key, value in scanned}
         return self._gaps
 
+    def lacks(self, collection: Collection) -> bool:
+        """Whether not all is here that the heads of `collection` stand for: there are stubs, or gaps."""
+        stubs = self.records.scan_raw(b"Y" + layout.COLLECTION.pack(collection.number))
+        return next(stubs, None) is not None or any(gap[0] == collection.number for gap in self.gaps.values())
+
     def open_gap(self, place: tuple[int, int, int], collection: Collection, document_key: bytes, life: int) -> None:
         key = layout.gap(*place)
         self.gaps[key] = (collection.number, document_key, life)

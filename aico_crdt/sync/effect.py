@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aico_crdt.sync.replica import Body, Place, Run
+from aico_crdt.sync.replica import Body, HeldHead, Place, Run
 
 Lane = Literal["control", "data"]
 """Order holds within a lane. ``control`` may overtake ``data``."""
@@ -61,7 +61,7 @@ class Acknowledge:
     """Note that the peer says it holds these heads durably, and has carried out forgets that far."""
 
     tag: bytes
-    heads: Sequence[tuple[bytes, bytes, int, bytes]]
+    heads: Sequence[HeldHead]
     erased: Sequence[Place]
 
 

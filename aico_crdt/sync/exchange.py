@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from aico_crdt.config import Config
 from aico_crdt.sync.effect import Acknowledge, Effect, Send, Tell
-from aico_crdt.sync.message import MAX_COLLECTIONS, MAX_FEEDS, Ack, Heads, HeldHead, Hello, Message, encode
-from aico_crdt.sync.replica import FeedHead, Place, Replica
+from aico_crdt.sync.message import MAX_COLLECTIONS, MAX_FEEDS, Ack, Heads, Hello, Message, encode
+from aico_crdt.sync.replica import FeedHead, HeldHead, Place, Replica
+
+_Condition = tuple[tuple[Place, ...], tuple[tuple[tuple[bytes, ...], int], ...]]
+"""Erasures; and of which feeds something is lacking, and up to where."""
 
 
 class Exchange:
@@ -22,11 +25,11 @@ class Exchange:
         self.listed: frozenset[bytes] = frozenset()
         self.now_ms = 0
         self._ranks: dict[bytes, int] = {}
-        self._told_erased: dict[bytes, tuple[Place, ...]] = {}
+        self._told: dict[bytes, _Condition] = {}
 
     def greeted(self, hello: Hello) -> None:
         """Start over with what the peer says of itself."""
-        self._told_erased.clear()
+        self._told.clear()
         self.list_collections(hello.digests)
 
     def list_collections(self, digests: Sequence[tuple[bytes, bytes]]) -> None:
@@ -46,6 +49,12 @@ class Exchange:
         self._ranks = {tag: place for place, tag in enumerate(tags)}
         return tuple((tag, self.replica.digest(tag)) for tag in tags)
 
+    def lacking(self) -> tuple[bytes, ...]:
+        """Collections of which not all is here that the heads stand for. To be asked after the digests that it is said
+        with: what becomes whole in between is whole at least."""
+        tags = self.replica.collections(self.peer)[:MAX_COLLECTIONS]
+        return tuple(tag for tag in tags if any(head.lacking for head in self.replica.heads(tag)))
+
     def rank(self, tag: bytes) -> int:
         """The place of `tag` in the order of urgency; what is not known comes last."""
         return self._ranks.get(tag, MAX_COLLECTIONS)
@@ -57,17 +66,19 @@ class Exchange:
             self.tell("too-many", what="feeds", tag=tag)
         return heads[:MAX_FEEDS]
 
-    def erased(self, tag: bytes) -> tuple[Place, ...]:
-        """The own erasures, now told."""
-        self._told_erased[tag] = erased = tuple(self.replica.erased(tag))[:MAX_FEEDS]
-        return erased
+    def standing(self, tag: bytes) -> tuple[tuple[FeedHead, ...], tuple[Place, ...]]:
+        """Own heads and erasures, now told."""
+        heads, erased = self.heads(tag), tuple(self.replica.erased(tag))[:MAX_FEEDS]
+        self._told[tag] = (erased, tuple((head[:2], head.lacking) for head in heads if head.lacking))
+        return heads, erased
 
-    def tell_erased(self, tag: bytes) -> None:
-        """Say what was erased here, unless the peer knows: with the heads, without which it means nothing."""
-        before = self._told_erased.get(tag, ())
-        erased = self.erased(tag)
-        if erased != before:
-            self.say(Ack(tag, _held(self.heads(tag)), erased, 0))
+    def tell_condition(self, tag: bytes) -> None:
+        """Say what was erased here and what is lacking, unless the peer knows: with the heads, without which it means
+        nothing."""
+        before = self._told.get(tag, ((), ()))
+        heads, erased = self.standing(tag)
+        if self._told[tag] != before:
+            self.say(Ack(tag, _held(heads), erased, 0))
 
     def acknowledge(self, tag: bytes, heads: Sequence[FeedHead], serial: int) -> None:
         """Say that these heads are durable, with what was erased in those feeds."""
@@ -88,11 +99,11 @@ class Exchange:
         self.effects.append(Tell(kind, detail))
 
     def acknowledged(
-        self, tag: bytes, heads: Sequence[tuple[bytes, bytes, int, bytes]], erased: Sequence[Place]
+        self, tag: bytes, heads: Sequence[HeldHead], erased: Sequence[Place]
     ) -> None:
         if heads or erased:
             self.effects.append(Acknowledge(tag, heads, erased))
 
 
 def _held(heads: Sequence[FeedHead]) -> tuple[HeldHead, ...]:
-    return tuple(HeldHead(head.device, head.incarnation, head.seq, head.hash) for head in heads)
+    return tuple(head.held for head in heads)

@@ -33,7 +33,7 @@ from aico_crdt.sync.message import (
     WantBodies,
     encode,
 )
-from aico_crdt.sync.replica import Body, FeedHead, Place, Run
+from aico_crdt.sync.replica import Body, FeedHead, HeldHead, Place, Run, digest_of
 from aico_crdt.sync.window import Window
 
 MAX_EMPTY_ANSWERS: Final = 64
@@ -86,20 +86,18 @@ class Giving:
 
     # What the peer says
 
-    def compare(self, tag: bytes, digest: bytes) -> None:
-        """The peer's digest of a collection that both have."""
+    def compare(self, tag: bytes, digest: bytes, *, whole: bool) -> None:
+        """The peer's digest of a collection that both have, and whether it holds all that its heads stand for."""
         collection = self._collection(tag)
-        own = self._exchange.replica.digest(tag)
-        if digest == own:
-            self._agree(tag, collection, own)
+        if digest == self._exchange.replica.digest(tag):
+            self._agree(tag, collection, digest, whole=whole)
         elif collection.state != "streaming":
             self._offer(tag, collection)
 
     def heard(self, message: Heads) -> None:
         """The peer's heads: durable there, and perhaps short of ours."""
         exchange, tag = self._exchange, message.tag
-        held = [(head.device, head.incarnation, head.seq, head.hash) for head in message.heads]
-        exchange.acknowledged(tag, held, message.erased)
+        self._acknowledged(tag, [head.held for head in message.heads], message.erased)
         collection = self._collection(tag)
         if collection.state == "streaming" or collection.offered == exchange.replica.digest(tag):
             return
@@ -136,7 +134,12 @@ class Giving:
         if self.window.release(message.serial):
             self.progress_ms = self._exchange.now_ms
         if self._exchange.may_mention(message.tag):
-            self._exchange.acknowledged(message.tag, message.heads, message.erased)
+            self._acknowledged(message.tag, message.heads, message.erased)
+
+    def _acknowledged(self, tag: bytes, heads: Sequence[HeldHead], erased: Sequence[Place]) -> None:
+        if any(head.lacking for head in heads):
+            self._collection(tag).agreed = b""  # when digests agree on all, that is news
+        self._exchange.acknowledged(tag, heads, erased)
 
     # What happens here
 
@@ -275,18 +278,21 @@ class Giving:
         exchange = self._exchange
         collection.state, collection.dirty = "offered", False
         collection.offered = exchange.replica.digest(tag)
-        exchange.say(Heads(tag, exchange.heads(tag), exchange.erased(tag)))
+        exchange.say(Heads(tag, *exchange.standing(tag)))
 
-    def _agree(self, tag: bytes, collection: _Collection, digest: bytes) -> None:
-        """Equal digests are an acknowledgement of all heads."""
+    def _agree(self, tag: bytes, collection: _Collection, digest: bytes, *, whole: bool) -> None:
+        """Equal digests are an acknowledgement of all heads, by a peer that holds what they stand for. Any other says
+        by acknowledgements how much it does."""
         if collection.state == "offered":
             collection.state = "settled"
         if collection.stream is None:
             collection.dirty = False
-        if collection.agreed != digest:
-            collection.agreed = digest
+        if whole and collection.agreed != digest:
+            replica = self._exchange.replica
             heads = self._exchange.heads(tag)
-            self._exchange.acknowledged(tag, [(h.device, h.incarnation, h.seq, h.hash) for h in heads], ())
+            if digest_of(heads, replica.gaps(tag)) == digest:  # nothing was committed since they were compared
+                collection.agreed = digest
+                self._exchange.acknowledged(tag, [head.held._replace(lacking=0) for head in heads], ())
 
 
 def _lacks(theirs: Sequence[FeedHead], ours: Sequence[FeedHead]) -> bool:

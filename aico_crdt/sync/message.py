@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from aico_crdt.errors import Malformed, TooLarge
 from aico_crdt.feed.entry import ENTRY_MAX_BYTES, MAX_SEQ
@@ -25,7 +25,7 @@ from aico_crdt.ids import (
     INCARNATION_BYTES,
     TAG_BYTES,
 )
-from aico_crdt.sync.replica import DIGEST_BYTES, Body, FeedHead, Place, Run
+from aico_crdt.sync.replica import DIGEST_BYTES, Body, FeedHead, HeldHead, Place, Run
 
 SESSION_BYTES: Final = 8
 MAX_COLLECTIONS: Final = 4096
@@ -43,20 +43,12 @@ _DEPTH: Final = 16
 _OVERHEAD: Final = 128
 
 
-class HeldHead(NamedTuple):
-    """An entry by place and hash, as an acknowledgement names it."""
-
-    device: bytes
-    incarnation: bytes
-    seq: int
-    hash: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class Hello:
     """First word of both sides. `session` is random and new for each session; `seen` is the other side's, empty while
-    that has not been heard. `links` are the devices the sender has links to, see `link_name`. `extra` holds what a
-    later release says besides."""
+    that has not been heard. `links` are the devices the sender has links to, see `link_name`. `lacking` are the
+    collections of which it holds heads, but not all that they stand for. `extra` holds what a later release says
+    besides."""
 
     formats: tuple[int, ...]
     family: bytes
@@ -69,6 +61,7 @@ class Hello:
     digest_interval_ms: int
     digests: tuple[tuple[bytes, bytes], ...]
     links: tuple[bytes, ...] = ()
+    lacking: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -141,10 +134,12 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """One digest for each collection the receiver may have, most urgent first; and the links, as in `Hello`."""
+    """One digest for each collection the receiver may have, most urgent first; links and what is lacking, as in
+    `Hello`."""
 
     digests: tuple[tuple[bytes, bytes], ...]
     links: tuple[bytes, ...] = ()
+    lacking: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +251,14 @@ def _row(value: Any, width: int, what: str) -> list[Any]:
 
 
 def _feed_head(value: Any) -> FeedHead:
-    device, incarnation, floor, seq, digest = _row(value, 5, "heads")
+    device, incarnation, floor, seq, digest, lacking = _row(value, 6, "heads")
     head = FeedHead(
         _bytes(device, DEVICE_BYTES, "device"),
         _bytes(incarnation, INCARNATION_BYTES, "incarnation"),
         _int(floor, 1, "floor"),
         _int(seq, 1, "sequence number"),
         _bytes(digest, HASH_BYTES, "hash"),
+        _int(lacking, 0, "number of what is lacking"),
     )
     if head.floor > head.seq + 1:
         raise Malformed("A message has a head whose floor lies above it.")
@@ -270,12 +266,13 @@ def _feed_head(value: Any) -> FeedHead:
 
 
 def _held_head(value: Any) -> HeldHead:
-    device, incarnation, seq, digest = _row(value, 4, "heads")
+    device, incarnation, seq, digest, lacking = _row(value, 5, "heads")
     return HeldHead(
         _bytes(device, DEVICE_BYTES, "device"),
         _bytes(incarnation, INCARNATION_BYTES, "incarnation"),
         _int(seq, 1, "sequence number"),
         _bytes(digest, HASH_BYTES, "hash"),
+        _int(lacking, 0, "number of what is lacking"),
     )
 
 
@@ -315,6 +312,10 @@ def _digests(value: Any) -> tuple[tuple[bytes, bytes], ...]:
 
 def _links(value: Any) -> tuple[bytes, ...]:
     return _list(value, MAX_LINKS, "links", lambda name: _bytes(name, LINK_BYTES, "link"))
+
+
+def _lacking(value: Any) -> tuple[bytes, ...]:
+    return _list(value, MAX_COLLECTIONS, "collections", _tag)
 
 
 def _places(value: Any, what: str) -> tuple[Place, ...]:
@@ -359,7 +360,8 @@ def _read_hello(value: Any) -> Hello:
         _int(limits.get("digest_interval_ms"), 1, "digest interval"),
         _digests(value["digests"]),
         _links(value.get("links", [])),
-        {key: item for key, item in value.items() if key not in _HELLO_KEYS and key != "links"},
+        _lacking(value.get("lacking", [])),
+        {key: item for key, item in value.items() if key not in (*_HELLO_KEYS, "links", "lacking")},
     )
 
 
@@ -376,7 +378,8 @@ def _write_hello(hello: Hello) -> list[Any]:
         limits,
         hello.digests,
     )
-    return [{**hello.extra, **dict(zip(_HELLO_KEYS, known, strict=True)), "links": hello.links}]
+    known_by_key = dict(zip(_HELLO_KEYS, known, strict=True))
+    return [{**hello.extra, **known_by_key, "links": hello.links, "lacking": hello.lacking}]
 
 
 def _read_heads(tag: Any, heads: Any, erased: Any) -> Heads:
@@ -421,7 +424,9 @@ def _read_bodies(tag: Any, bodies: Any, serial: Any, heads: Any) -> Bodies:
 def _read_digests(value: Any) -> Digests:
     if type(value) is not dict or "digests" not in value:
         raise Malformed("A message of digests has none.")
-    return Digests(_digests(value["digests"]), _links(value.get("links", [])))
+    return Digests(
+        _digests(value["digests"]), _links(value.get("links", [])), _lacking(value.get("lacking", []))
+    )
 
 
 def _read_bye(code: Any, text: Any) -> Bye:
@@ -451,7 +456,7 @@ _WRITERS: Final[Mapping[type, tuple[int, Callable[[Any], list[Any]]]]] = {
     Manifest: (6, lambda m: [m.tag, m.raw, m.serial]),
     WantBodies: (7, lambda m: [m.tag, m.keys]),
     Bodies: (8, lambda m: [m.tag, m.bodies, m.serial, m.heads]),
-    Digests: (9, lambda m: [{"digests": m.digests, "links": m.links}]),
+    Digests: (9, lambda m: [{"digests": m.digests, "links": m.links, "lacking": m.lacking}]),
     Bye: (10, lambda m: [m.code, m.text]),
 }
 

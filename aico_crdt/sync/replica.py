@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from aico_crdt.feed.exchange import DIGEST_BYTES, Body, FeedHead, IngestReport, Place, Run, digest_of
+from aico_crdt.feed.exchange import DIGEST_BYTES, Body, FeedHead, HeldHead, IngestReport, Place, Run, digest_of
 
-__all__ = ["DIGEST_BYTES", "Body", "FeedHead", "IngestReport", "Place", "Replica", "Run", "digest_of"]
+__all__ = ["DIGEST_BYTES", "Body", "FeedHead", "HeldHead", "IngestReport", "Place", "Replica", "Run", "digest_of"]
 
 
 class Replica(Protocol):
@@ -50,7 +50,7 @@ class Replica(Protocol):
         gaps."""
 
     def heads(self, tag: bytes) -> Sequence[FeedHead]:
-        """The newest applied entry of every feed, sorted."""
+        """The newest applied entry of every feed, sorted; all of one moment, what is lacking included."""
 
     def gaps(self, tag: bytes) -> Sequence[Place]:
         """Applied entries of which an item is lacking that no forget explains, sorted: every peer is asked once."""

@@ -184,7 +184,7 @@ class Session:
             self._giving.wanted_bodies(message)
         elif isinstance(message, Digests):
             self._peer_links = frozenset(message.links)
-            self._compare(message.digests)
+            self._compare(message)
         elif isinstance(message, Hello):
             self._on_hello(message)
         elif isinstance(message, Bye):
@@ -256,6 +256,7 @@ class Session:
                 self._config.digest_interval_ms,
                 self._exchange.digests(),
                 self._link_names(),
+                self._exchange.lacking(),
             )
         )
 
@@ -270,7 +271,7 @@ class Session:
         if self.state == "open" and hello.session == self._peer_name:
             if hello.seen != self._own_name:  # our greeting was lost, and what followed it was not heard
                 self._greet()
-                self._compare(hello.digests)
+                self._compare(hello)
             return
         common = set(hello.formats) & set(self._formats)
         if hello.family != self._replica.family:
@@ -302,17 +303,17 @@ class Session:
             "open", format=protocol_format, device_type=hello.device_type, incarnation=hello.incarnation
         )
         self._schedule_round()
-        self._compare(hello.digests)
+        self._compare(hello)
 
     # Rounds of digests
 
     def _begin_round(self) -> None:
-        """Repair what pushes missed, tell what was erased since, look for bodies."""
+        """Repair what pushes missed, tell what was erased or became whole since, look for bodies."""
         exchange = self._exchange
         self._schedule_round()
-        exchange.say(Digests(exchange.digests(), self._link_names()))
+        exchange.say(Digests(exchange.digests(), self._link_names(), exchange.lacking()))
         for tag in exchange.shared():
-            exchange.tell_erased(tag)
+            exchange.tell_condition(tag)
         self._taking.fetch_bodies()
 
     def _schedule_round(self) -> None:
@@ -320,12 +321,12 @@ class Session:
         interval_ms = self._config.digest_interval_ms
         self._round_ms = self._exchange.now_ms + interval_ms * (192 + self._random(1)[0] // 2) // 256
 
-    def _compare(self, digests: Sequence[tuple[bytes, bytes]]) -> None:
+    def _compare(self, message: Hello | Digests) -> None:
         exchange = self._exchange
-        exchange.list_collections(digests)
-        theirs = dict(digests)
+        exchange.list_collections(message.digests)
+        theirs, lacking = dict(message.digests), frozenset(message.lacking)
         for tag in exchange.shared():
-            self._giving.compare(tag, theirs[tag])
+            self._giving.compare(tag, theirs[tag], whole=tag not in lacking)
         self._taking.fetch_bodies()
 
 

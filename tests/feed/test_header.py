@@ -10,7 +10,7 @@ import pytest
 
 from aico_crdt.errors import Malformed, NotYet, TooLarge
 from aico_crdt.feed import Erase, FeedId, Head, ItemRef, decode_header
-from aico_crdt.feed.header import HEADER_MAX_BYTES, MAX_DEPS, MAX_ERASE, MAX_ITEMS
+from aico_crdt.feed.header import HEADER_MAX_BYTES, MAX_DEPS, MAX_ERASE, MAX_ITEMS, encode_header, encode_prefix
 
 DEP = [b"A" * 32, b"B" * 8, 3, b"C" * 32]
 ERASE = [b"A" * 32, b"B" * 8, 3, 0, b"D" * 32]
@@ -47,6 +47,16 @@ def test_a_header_is_what_its_bytes_say() -> None:
     assert header.prefix == msgpack.packb([*FIELDS.values()])
     assert header.hash == blake2b(raw, digest_size=32, person=b"aico.header.1").digest()
     assert header.head == Head(b"V" * 32, b"I" * 8, 5, header.hash)
+
+
+def test_an_author_says_when_it_may_lack_what_it_depends_on() -> None:
+    parts = {name: value for name, value in FIELDS.items() if name != "format"}
+    deps, erase = [Head(*DEP)], [Erase(*ERASE)]
+    for lacks in (False, True):
+        prefix = encode_prefix(**(parts | {"deps": deps, "erase": erase}), lacks=lacks)
+        assert msgpack.unpackb(prefix) == [*FIELDS.values(), *([True] if lacks else [])]
+        assert decode_header(encode_header(prefix, [ItemRef(*ITEM)])).lacks is lacks
+    assert decode_header(encoded(later="later")).lacks is False
 
 
 def test_empty_lists_and_the_first_of_a_feed() -> None:

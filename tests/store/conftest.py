@@ -221,7 +221,7 @@ def send(giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max
             held = [(head.device, head.incarnation, head.seq) for head in source.heads(tag)]
             if not target.ingest_bodies(tag, source.bodies(tag, wanted, 1 << 22), giver.device, held).applied:
                 break
-        heads = [(h.device, h.incarnation, h.seq, h.hash) for h in target.heads(tag)]
+        heads = [head.held for head in target.heads(tag)]
         source.acknowledged(taker.device, tag, heads, target.erased(tag))
     return reports
 

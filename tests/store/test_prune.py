@@ -151,7 +151,7 @@ def test_a_member_heard_of_lately_holds_back_what_is_older(family: Any, clock: A
     a.create("fact", {"content": "with b"}, id="f")
     tag = a.directory.find("own", "fact").tag
     replica = StoreReplica(a)
-    heads = [(head.device, head.incarnation, head.seq, head.hash) for head in replica.heads(tag)]
+    heads = [head.held for head in replica.heads(tag)]
     replica.acknowledged(b.device, tag, heads, [])
     clock.ms += 10 * DAY_MS
     prune(a)

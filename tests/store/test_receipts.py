@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from aico_crdt.errors import NotFound
+from aico_crdt.feed import Entry, decode_entry, encode_entry
+from aico_crdt.feed.exchange import HeldHead
 from aico_crdt.store import StoreReplica, membership
+from aico_crdt.store.prune import DAY_MS, prune
 from tests.store.conftest import exchange, send
 
 
@@ -48,15 +51,94 @@ def test_an_acknowledgement_of_something_else_is_not_believed(family: Any) -> No
     made = a.create("memory", {"content": 1})
     tag = a.directory.find("own", "memory").tag
     source = StoreReplica(a)
-    source.acknowledged(b.device, tag, [(a.device, a.incarnation, 1, bytes(32))], [])
+    source.acknowledged(b.device, tag, [HeldHead(a.device, a.incarnation, 1, bytes(32))], [])
     assert a.receipt("memory", made).on == ()
-    source.acknowledged(b.device, tag, [(a.device, b"another!", 1, bytes(32))], [])
+    source.acknowledged(b.device, tag, [HeldHead(a.device, b"another!", 1, bytes(32))], [])
     assert a.receipt("memory", made).on == ()
     head = source.heads(tag)[0]
-    source.acknowledged(b.device, tag, [(a.device, a.incarnation, 1, head.hash)], [])
+    source.acknowledged(b.device, tag, [HeldHead(a.device, a.incarnation, 1, head.hash)], [])
     assert a.receipt("memory", made).on == (b.device,)
-    source.acknowledged(b.device, tag, [(a.device, a.incarnation, 0, bytes(32))], [])
+    source.acknowledged(b.device, tag, [HeldHead(a.device, a.incarnation, 0, bytes(32))], [])
     assert a.receipt("memory", made).on == (b.device,)  # it never takes back what it said
+
+
+def brought_up_by_manifest(family: Any, clock: Any) -> tuple[Any, Any, Any, str]:
+    """(a, relay, newcomer, id): the newcomer has heads and stubs."""
+    a, relay, newcomer = family(3)
+    made = a.create("memory", {"content": 1})
+    clock.ms += 100 * DAY_MS
+    prune(a)
+    send(a, relay)
+    send(a, newcomer, bodies=False)
+    assert newcomer.get("memory", made).stub
+    return a, relay, newcomer, made
+
+
+def test_a_stub_is_not_a_copy(family: Any, clock: Any) -> None:
+    a, relay, newcomer, made = brought_up_by_manifest(family, clock)
+    assert a.receipt("memory", made).on == (relay.device,)
+    later = a.create("memory", {"content": 2})
+    a.edit("memory", made, {"content": 3})
+    send(a, newcomer, bodies=False)
+    assert newcomer.device in a.receipt("memory", later).on  # it came as an entry, whole
+    assert newcomer.device not in a.receipt("memory", made).on
+    send(a, newcomer)
+    assert newcomer.device in a.receipt("memory", made).on
+
+
+def test_who_builds_on_stubs_does_not_hold_what_is_behind_them(family: Any, clock: Any) -> None:
+    a, relay, newcomer, made = brought_up_by_manifest(family, clock)
+    with a.writing() as workspace:  # as if it had come up by somebody else's manifest
+        for key in [key for key, _ in workspace.records.scan(b"P" + newcomer.device)]:
+            workspace.records.delete(key)
+    newcomer.create("memory", {"content": 2})
+    send(newcomer, relay)
+    send(relay, a)
+    assert a.receipt("memory", made).on == (relay.device,)
+    StoreReplica(newcomer).ingest_bodies(*bodies_for(newcomer, a), a.device)
+    later = a.create("memory", {"content": 3})
+    send(a, relay)
+    send(relay, newcomer)
+    newcomer.create("memory", {"content": 4})  # builds on that, and on nothing that is lacking
+    send(newcomer, relay)
+    send(relay, a)
+    assert newcomer.device in a.receipt("memory", made).on
+    assert newcomer.device in a.receipt("memory", later).on
+
+
+def bodies_for(store: Any, giver: Any) -> tuple[bytes, list[Any]]:
+    tag = store.directory.find("own", "memory").tag
+    return tag, StoreReplica(giver).bodies(tag, StoreReplica(store).stubs(tag, 10), 1 << 20)
+
+
+def test_what_came_erased_without_a_forget_is_lacking(family: Any) -> None:
+    a, b, c = family(3)
+    a.create("memory", {"content": 1}, id="one")
+    kept = a.create("memory", {"content": 2})
+    tag = a.directory.find("own", "memory").tag
+    (run,), _ = StoreReplica(a).read_entries(tag, [(a.device, a.incarnation, 1)], 1 << 20)
+    first = decode_entry(run[0])
+    bare = encode_entry(Entry(first.header, first.signature, (None,)))
+    StoreReplica(b).ingest(tag, [[bare, run[1]]], c.device)
+    (head,) = StoreReplica(b).heads(tag)
+    assert (head.seq, head.lacking) == (2, 1)
+    StoreReplica(a).acknowledged(b.device, tag, [head.held], [])
+    assert a.receipt("memory", "one").on == ()
+    assert a.receipt("memory", kept).on == (b.device,)
+
+
+def test_an_older_word_says_nothing_of_what_is_lacking(family: Any) -> None:
+    a, b = family(2)
+    made = a.create("memory", {"content": 1})
+    tag, replica = a.directory.find("own", "memory").tag, StoreReplica(a)
+    old = replica.heads(tag)[0].held
+    a.edit("memory", made, {"content": 2})
+    new = replica.heads(tag)[0].held
+    for head in (new._replace(lacking=1), old):
+        replica.acknowledged(b.device, tag, [head], [])
+        assert a.receipt("memory", made).on == ()
+    replica.acknowledged(b.device, tag, [new], [])
+    assert a.receipt("memory", made).on == (b.device,)
 
 
 def test_receipts_survive_closing_and_opening(family: Any) -> None:

@@ -274,6 +274,20 @@ class ReplicaAcceptance:
         assert meet(b, c).equal
         assert a.replica.digest(tag) != b.replica.digest(tag) or a.content(tag) == b.content(tag)
 
+    def test_heads_without_bodies_are_lacking(self, family: Sequence[Subject]) -> None:
+        a, b, _ = family
+        tag = a.tags[0]
+        for _ in range(3):
+            a.write(tag)
+        if not a.prune(tag) or (raw := a.replica.manifest(tag)) is None:
+            pytest.skip("this replica cannot prune on request, or attests nothing")
+        assert {head.lacking for head in a.replica.heads(tag)} == {0}
+        b.carry_out(IngestManifest(1, tag, raw), a.replica.device)
+        assert [(head.seq, head.lacking) for head in b.replica.heads(tag)] == [(3, 3)]
+        bodies = list(a.replica.bodies(tag, b.replica.stubs(tag, 10), 1 << 20))
+        b.carry_out(IngestBodies(2, tag, bodies), a.replica.device)
+        assert [(head.seq, head.lacking) for head in b.replica.heads(tag)] == [(3, 0)]
+
     def test_a_damaged_manifest_changes_nothing(self, family: Sequence[Subject]) -> None:
         a, b, _ = family
         tag = a.tags[0]

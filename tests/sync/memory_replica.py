@@ -108,6 +108,7 @@ class MemoryReplica:
         self.random = random.Random(seed)
         self.content = {name: Collection() for name in tags}
         self.notes: dict[tuple[bytes, bytes], dict[Writer, tuple[int, bytes]]] = {}
+        self.lacking_notes: dict[tuple[bytes, ...], int] = {}
         self.erased_notes: dict[tuple[bytes, bytes], tuple[Place, ...]] = {}
         self.hlc = 0
 
@@ -162,8 +163,9 @@ class MemoryReplica:
 
     def heads(self, name: bytes) -> tuple[FeedHead, ...]:
         feeds = self.content[name].feeds if name in self.content else {}
+        stubs = name in self.content and None in self.content[name].bodies.values()
         return tuple(
-            FeedHead(*writer, feed.floor, feed.seq, feed.hash)
+            FeedHead(*writer, feed.floor, feed.seq, feed.hash, feed.floor - 1 if stubs else 0)
             for writer, feed in sorted(feeds.items())
             if feed.seq
         )
@@ -244,8 +246,9 @@ class MemoryReplica:
 
     def acknowledged(self, peer: bytes, effect: Acknowledge) -> None:
         notes = self.notes.setdefault((peer, effect.tag), {})
-        for device, incarnation, seq, digest in effect.heads:
+        for device, incarnation, seq, digest, lacking in effect.heads:
             notes[device, incarnation] = (seq, digest)
+            self.lacking_notes[peer, effect.tag, device, incarnation] = lacking
         named = {head[:2] for head in effect.heads}
         erased = tuple(place for place in effect.erased if place[:2] in named)  # of no known head it says nothing
         if erased:

@@ -288,5 +288,5 @@ class World:
     def _check_acknowledged(self, end: End, effect: Acknowledge) -> None:
         """What a peer is noted to hold, it holds."""
         feeds = self.replicas[end.other].content[effect.tag].feeds
-        for device, incarnation, seq, _ in effect.heads:
+        for device, incarnation, seq, *_ in effect.heads:
             assert feeds[device, incarnation].seq >= seq, "noted as held, and it is not"

@@ -231,6 +231,52 @@ def test_equal_digests_and_heads_are_acknowledgements() -> None:
     assert b.notes[a.device, T0][me] == (1, a.heads(T0)[0].hash)
 
 
+def test_who_lacks_bodies_does_not_acknowledge_them_by_its_digest() -> None:
+    a, b = MemoryReplica(1, (T0, T1)), MemoryReplica(2, (T0, T1), body_budget=0)
+    a.write(T0, b"x")
+    a.prune(T0)
+    pair = Pair(a, b).open().run()
+    assert a.digest(T0) == b.digest(T0)
+    me = (a.device, a.incarnation)
+    told = (b.device, T0, *me)
+    assert a.lacking_notes[told] == 1, "what the manifest brought is acknowledged so"
+    a.notes.clear()
+    pair = Pair(a, b).open().run()
+    assert me not in a.notes.get((b.device, T0), {}), "digests that agree are no word of it"
+    pair.wait(3 * CONFIG.digest_interval_ms)
+    assert len([ack for ack in pair.b.all_said(Ack) if ack.tag == T0]) == 1, "it is said once"
+    assert (a.notes[b.device, T0][me][0], a.lacking_notes[told]) == (1, 1)
+    b.body_budget = 10
+    pair.wait(2 * CONFIG.digest_interval_ms)
+    assert b.documents(T0) == a.documents(T0)
+    assert (a.notes[b.device, T0][me][0], a.lacking_notes[told]) == (1, 0)
+
+
+def test_what_was_lacking_and_is_not_any_more_is_acknowledged_by_the_same_digest() -> None:
+    pair = fresh()
+    a, b = pair.a.replica, pair.b.replica
+    a.write(T0, b"x")
+    pair.open().run()
+    (head,) = b.heads(T0)
+    pair.a.hear(Digests(((T0, b.digest(T0)),)))
+    pair.a.hear(Heads(T0, (head._replace(lacking=1),)))
+    assert a.lacking_notes[b.device, T0, *head[:2]] == 1
+    pair.a.hear(Digests(((T0, b.digest(T0)),)))
+    assert a.lacking_notes[b.device, T0, *head[:2]] == 0
+
+
+def test_a_commit_while_digests_are_compared_is_not_acknowledged_by_them() -> None:
+    pair = fresh().open().run()
+    a, b = pair.a.replica, pair.b.replica
+    digest = a.digest(T0)
+    a.write(T0, b"x")
+    a.digest = lambda name: digest  # type: ignore[method-assign]  # as it was a moment ago
+    pair.a.session._giving._collection(T0).agreed = b""
+    a.notes.clear()
+    pair.a.hear(Digests(((T0, digest),)))
+    assert not a.notes.get((b.device, T0))
+
+
 # Manifests and bodies
 
 

@@ -43,18 +43,23 @@ HELLO = Hello(
     digest_interval_ms=60_000,
     digests=((TAG, b"d" * 16),),
     links=(b"l" * 8,),
+    lacking=(TAG,),
     extra={"colour": ["blue", {"deep": 1}]},
 )
 MESSAGES: list[Message] = [
     HELLO,
-    Heads(TAG, (FeedHead(DEVICE, LIFE, 1, 7, HASH), FeedHead(DEVICE, b"J" * 8, 8, 7, HASH)), (Place(DEVICE, LIFE, 3),)),
+    Heads(
+        TAG,
+        (FeedHead(DEVICE, LIFE, 1, 7, HASH), FeedHead(DEVICE, b"J" * 8, 8, 7, HASH, 7)),
+        (Place(DEVICE, LIFE, 3),),
+    ),
     Want(TAG, (Place(DEVICE, LIFE, 3),), manifest=True),
     Entries(TAG, ((b"one", b"two"), (b"three",)), more=True, live=False, serial=5),
-    Ack(TAG, (HeldHead(DEVICE, LIFE, 7, HASH),), (Place(DEVICE, LIFE, 3),), 5),
+    Ack(TAG, (HeldHead(DEVICE, LIFE, 7, HASH, 6),), (Place(DEVICE, LIFE, 3),), 5),
     Manifest(TAG, b"manifest", 6),
     WantBodies(TAG, (b"k" * 16,)),
     Bodies(TAG, (Body(b"k" * 16, 0, b"sealed"),), 7, (Place(DEVICE, LIFE, 3),)),
-    Digests(((TAG, b"d" * 16),), (b"l" * 8,)),
+    Digests(((TAG, b"d" * 16),), (b"l" * 8,), (TAG,)),
     Bye("version", "No common version."),
 ]
 IDS = [type(message).__name__ for message in MESSAGES]
@@ -111,7 +116,7 @@ def test_fault_46_message_types_of_a_later_release_are_read_as_such(number: int)
 
 def test_the_bytes_are_those_of_the_documentation() -> None:
     """Drawn in docs/protocol.md; written here by the reference encoder."""
-    head = [DEVICE, LIFE, 1, 7, HASH]
+    head = [DEVICE, LIFE, 1, 7, HASH, 0]
     place = [DEVICE, LIFE, 3]
     hello = {
         "formats": [1, 2],
@@ -124,18 +129,19 @@ def test_the_bytes_are_those_of_the_documentation() -> None:
         "limits": {"window_bytes": 1 << 20, "digest_interval_ms": 60_000},
         "digests": [[TAG, b"d" * 16]],
         "links": [b"l" * 8],
+        "lacking": [TAG],
         "colour": ["blue", {"deep": 1}],
     }
     drawn = [
         [1, hello],
-        [2, TAG, [head, [DEVICE, b"J" * 8, 8, 7, HASH]], [place]],
+        [2, TAG, [head, [DEVICE, b"J" * 8, 8, 7, HASH, 7]], [place]],
         [3, TAG, [place], True],
         [4, TAG, [[b"one", b"two"], [b"three"]], True, False, 5],
-        [5, TAG, [[DEVICE, LIFE, 7, HASH]], [place], 5],
+        [5, TAG, [[DEVICE, LIFE, 7, HASH, 6]], [place], 5],
         [6, TAG, b"manifest", 6],
         [7, TAG, [b"k" * 16]],
         [8, TAG, [[b"k" * 16, 0, b"sealed"]], 7, [place]],
-        [9, {"digests": [[TAG, b"d" * 16]], "links": [b"l" * 8]}],
+        [9, {"digests": [[TAG, b"d" * 16]], "links": [b"l" * 8], "lacking": [TAG]}],
         [10, "version", "No common version."],
     ]
     assert [msgpack.unpackb(encode(message)) for message in MESSAGES] == drawn
