@@ -180,6 +180,8 @@ class Shell:
             head = heads.get((told.device, told.incarnation))
             if head is None or head.seq < told.seq:
                 raise Finding("acknowledged what is not durable", f"seq {told.seq} of a feed")
+            if head.lacking > told.lacking:
+                raise Finding("acknowledged what is lacking", f"up to seq {head.lacking} of a feed")
             here = self.replica.hash_at(message.tag, Place(told.device, told.incarnation, told.seq))
             if here not in (None, told.hash):
                 raise Finding("acknowledged another entry than is held", f"seq {told.seq} of a feed")
