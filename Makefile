@@ -8,6 +8,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
+# The outside reader of the tests: npm's yjs. What needs it is skipped where it cannot be installed.
+OUTSIDE := tests/outside/node_modules/.installed
 FUZZER  := $(VENV)/.fuzzer-installed
 ARGS    ?=
 # What the fault harness compares with: npm packages, and Chroma in an environment of its own.
@@ -31,8 +33,12 @@ help: ## this list
 demo: $(RUNTIME) ## three devices part, write, meet again (ARGS="--input FILE" for your own export)
 	@$(BIN)/aico-crdt demo $(ARGS)
 
-test: $(DEV) ## every test, on two cores (TESTS="tests/cli" or ARGS="tests/cli -k merge" for some)
+test: $(DEV) $(OUTSIDE) ## every test, on two cores (TESTS="tests/cli" or ARGS="tests/cli -k merge" for some)
 	$(BIN)/python -m pytest $(TESTS) -n 2 --dist worksteal --durations=10 $(ARGS)
+
+$(OUTSIDE): tests/outside/package.json
+	@if command -v npm >/dev/null && (cd tests/outside && npm install --silent --fetch-retries=0); then touch $@; \
+	  else echo "npm's yjs is not here (no npm, or no network): tests/outside is skipped." >&2; fi
 
 lint: $(DEV) ## ruff, strict types, import direction, house rules
 	$(BIN)/ruff check .
