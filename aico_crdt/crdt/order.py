@@ -17,21 +17,13 @@ from __future__ import annotations
 from typing import Final
 
 from aico_crdt.crdt.lib0 import read_string, read_varuint, skip_any, utf16_length, write_varuint
+from aico_crdt.crdt.struct_graph import DELETED, GC, TYPE
+from aico_crdt.crdt.update_reader import ANY, CONTENT, FORMAT, KEY, LEFT, RIGHT, STRING
+from aico_crdt.crdt.walker import MAX_DEPTH
 
-_GC: Final = 0
-_DELETED: Final = 1
-_STRING: Final = 4
-_TYPE: Final = 7
-_ANY: Final = 8
-_FORMAT: Final = 6
 _XML_ELEMENT: Final = 3
-_LEFT: Final = 0x80
-_RIGHT: Final = 0x40
-_KEY: Final = 0x20
-_ORIGINS: Final = _LEFT | _RIGHT
-_CONTENT: Final = 0x1F
-_SIZED: Final = frozenset((_GC, _DELETED, _STRING, _ANY))
-_MAX_DEPTH: Final = 64
+_ORIGINS: Final = LEFT | RIGHT
+_SIZED: Final = frozenset((GC, DELETED, STRING, ANY))
 
 
 def is_shared(state: bytes, root: str) -> bool:
@@ -73,14 +65,14 @@ def _join(data: bytes, i: int, structs: int, client: int, clock: int) -> tuple[l
     for _ in range(structs):
         at = i
         info = data[i]
-        ref = info & _CONTENT
+        ref = info & CONTENT
         i += 1
         continues = False
         its_right = b""
-        if info == _GC:
-            continues = kind == _GC
+        if info == GC:
+            continues = kind == GC
         elif info & _ORIGINS:
-            if info & _LEFT:
+            if info & LEFT:
                 if data.startswith(own, i):
                     i += len(own)
                     byte = target = data[i]
@@ -94,7 +86,7 @@ def _join(data: bytes, i: int, structs: int, client: int, clock: int) -> tuple[l
                     continues = kind == ref and target == clock - 1
                 else:
                     i = _end_of_id(data, i)
-            if info & _RIGHT:
+            if info & RIGHT:
                 after = _end_of_id(data, i)
                 its_right = data[i:after]
                 i = after
@@ -105,7 +97,7 @@ def _join(data: bytes, i: int, structs: int, client: int, clock: int) -> tuple[l
                 _, i = read_string(data, i)
             else:
                 i = _end_of_id(data, i)
-            if info & _KEY:
+            if info & KEY:
                 _, i = read_string(data, i)
         its_content = i
         if ref in _SIZED:
@@ -118,14 +110,14 @@ def _join(data: bytes, i: int, structs: int, client: int, clock: int) -> tuple[l
                 shift += 7
                 mass += (byte << shift) - (1 << shift)
             start, length = i, mass
-            if ref == _STRING:
+            if ref == STRING:
                 i += mass
                 part = data[start:i]
                 if not part.isascii():
                     length = utf16_length(part.decode())
-            elif ref == _ANY:
+            elif ref == ANY:
                 for _ in range(length):
-                    i = skip_any(data, i, _MAX_DEPTH)
+                    i = skip_any(data, i, MAX_DEPTH)
         else:
             i = _skip_other(data, i, ref)
             start, length, mass, continues = its_content, 1, 0, False
@@ -158,10 +150,10 @@ def _end_of_id(data: bytes, i: int) -> int:
 
 
 def _skip_other(data: bytes, i: int, ref: int) -> int:
-    if ref == _TYPE:
+    if ref == TYPE:
         element = data[i] == _XML_ELEMENT
         return read_string(data, i + 1)[1] if element else i + 1
-    if ref == _FORMAT:
+    if ref == FORMAT:
         _, i = read_string(data, i)
     size, i = read_varuint(data, i)
     return i + size

@@ -50,13 +50,8 @@ def unpack(raw: bytes, max_bytes: int) -> Any:
 def _check_depth(value: object) -> None:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, tuple):
-                inner.extend(item)
-            elif isinstance(item, dict):
-                inner.extend(item.values())
-        if not inner:
+        nested = [item for item in level if isinstance(item, tuple | dict)]
+        if not nested:
             return
-        level = inner
+        level = [inner for item in nested for inner in (item if isinstance(item, tuple) else item.values())]
     raise TooLarge(f"Nested deeper than {MAX_DEPTH}.")

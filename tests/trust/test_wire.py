@@ -53,6 +53,14 @@ def test_fault_27_and_31_deep_nesting_is_too_large() -> None:
         wire.unpack(wire.pack(_map(wire.MAX_DEPTH + 1)), SIZE)
 
 
+def test_fault_27_an_empty_list_is_a_level_as_well() -> None:
+    deepest = b"\x91" * (wire.MAX_DEPTH - 1) + b"\x90"
+    assert wire.unpack(deepest, SIZE)
+    with pytest.raises(TooLarge):
+        wire.unpack(b"\x91" + deepest, SIZE)
+
+
+
 def _map(levels: int) -> object:
     value: object = 1
     for _ in range(levels):
