@@ -41,6 +41,7 @@ from aico_crdt.feed.header import (
     decode_header,
     encode_header,
     encode_prefix,
+    make_header,
 )
 from aico_crdt.feed.item import Operation, item_hash, open_item, seal
 from aico_crdt.feed.packing import pack, unpack
@@ -163,11 +164,14 @@ def write_entry(
     if marks and len(marks) != len(items):
         raise InvalidValue("An entry needs one mark for each operation, or none.")
     named = marks or [NO_MARK] * len(items)
-    raw = encode_header(
-        prefix, [ItemRef(item_hash(sealed), len(sealed), mark) for sealed, mark in zip(items, named, strict=True)]
-    )
+    refs = [ItemRef(item_hash(sealed), len(sealed), mark) for sealed, mark in zip(items, named, strict=True)]
+    raw = encode_header(prefix, refs)
     try:
-        header = decode_header(raw)  # a writer is held to what every reader checks
+        # A writer is held to what every reader checks.
+        if deps or erase:
+            header = decode_header(raw)
+        else:
+            header = make_header(family, tag, device, incarnation, seq, prev, hlc, key_id, refs, raw, prefix)
         _check_size(header)
     except Malformed as error:
         raise InvalidValue(f"This entry cannot be written: {error.what}", "Split the change.") from None

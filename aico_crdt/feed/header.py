@@ -159,20 +159,7 @@ def decode_header(raw: bytes) -> Header:
     if len(fields) < _PREFIX_FIELDS:
         raise Malformed(f"A header has {len(fields)} fields; format {FORMAT} has {_PREFIX_FIELDS}.")
     _, family, tag, device, incarnation, seq, prev, deps, hlc, key_id, erase, *_ = fields
-    if not (
-        _is_bytes(family, FAMILY_BYTES)
-        and _is_bytes(tag, TAG_BYTES)
-        and _is_bytes(device, DEVICE_BYTES)
-        and _is_bytes(incarnation, INCARNATION_BYTES)
-        and _is_seq(seq)
-        and _is_bytes(prev, HASH_BYTES)
-        and type(hlc) is int
-        and 0 <= hlc <= MAX_STAMP
-        and _is_bytes(key_id, KEY_ID_BYTES)
-    ):
-        raise Malformed("A header has a field of the wrong type or length.")
-    if (seq == 1) is not (prev == GENESIS):
-        raise Malformed("A header's predecessor does not fit its sequence number.")
+    _check_fields(family, tag, device, incarnation, seq, prev, hlc, key_id)
     return Header(
         FORMAT,
         family,
@@ -191,6 +178,52 @@ def decode_header(raw: bytes) -> Header:
         prefix,
         header_hash(raw),
     )
+
+
+def make_header(
+    family: bytes,
+    tag: bytes,
+    device: bytes,
+    incarnation: bytes,
+    seq: int,
+    prev: bytes,
+    hlc: int,
+    key_id: bytes,
+    items: Sequence[ItemRef],
+    raw: bytes,
+    prefix: bytes,
+) -> Header:
+    """What :func:`decode_header` makes of `raw`, which was encoded from these and neither depends nor erases.
+
+    Raises:
+        TooLarge, Malformed: as there.
+    """
+    if len(raw) > HEADER_MAX_BYTES:
+        raise TooLarge(f"A header is {len(raw)} bytes long; at most {HEADER_MAX_BYTES} are accepted.")
+    _check_fields(family, tag, device, incarnation, seq, prev, hlc, key_id)
+    named = _items([list(item) for item in items])
+    return Header(
+        FORMAT, family, tag, device, incarnation, seq, prev, (), hlc, key_id, (), named, raw, prefix, header_hash(raw)
+    )
+
+
+def _check_fields(
+    family: Any, tag: Any, device: Any, incarnation: Any, seq: Any, prev: Any, hlc: Any, key_id: Any
+) -> None:
+    if not (
+        _is_bytes(family, FAMILY_BYTES)
+        and _is_bytes(tag, TAG_BYTES)
+        and _is_bytes(device, DEVICE_BYTES)
+        and _is_bytes(incarnation, INCARNATION_BYTES)
+        and _is_seq(seq)
+        and _is_bytes(prev, HASH_BYTES)
+        and type(hlc) is int
+        and 0 <= hlc <= MAX_STAMP
+        and _is_bytes(key_id, KEY_ID_BYTES)
+    ):
+        raise Malformed("A header has a field of the wrong type or length.")
+    if (seq == 1) is not (prev == GENESIS):
+        raise Malformed("A header's predecessor does not fit its sequence number.")
 
 
 def _is_bytes(value: Any, length: int) -> bool:
