@@ -337,7 +337,7 @@ class Document:
 
     def text(self) -> str:
         """The mergeable text; empty if there is none."""
-        if self._state is None and (self._text is None or len(self.state_vector()) > 1):
+        if self._state is None and len(self.state_vector()) > 1:
             self.state()
         return self._draft()
 
@@ -386,7 +386,8 @@ class Document:
     def _draft(self) -> str:
         """The text as Yrs has it now, in which places to insert and delete at are counted."""
         if self._text is None:
-            self.state()
+            if self._state is None and len(self.state_vector()) > 1:
+                self.state()
             with self._yrs as txn:
                 self._text = self._yrs.text(txn).get_string(txn)
         return self._text

@@ -29,8 +29,9 @@ from aico_crdt.feed.manifest import (
 )
 from aico_crdt.store import forget, forks, layout, refold, rows, sealing, states
 from aico_crdt.store.core import Core
+from aico_crdt.store.opened import OpenDocument
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records
-from aico_crdt.store.workspace import FETCHED, OpenDocument, Workspace
+from aico_crdt.store.workspace import FETCHED, Workspace
 from aico_crdt.trust import may
 
 _BODY: Final = b"aico-crdt body 1\0"
@@ -280,6 +281,7 @@ def take_body(
     for letter in (b"S", b"B"):
         place = layout.life(letter, record.slot)
         workspace.records.put(place, sealing.seal(document.state(), place, life_key))
+    states.drop_later(workspace.records, record.slot)
     record.base = layout.BASE_KEPT
     rows.write(workspace, opened, document, life_key)
     workspace.records.put(layout.document(b"D", number, key), record.pack())

@@ -19,10 +19,11 @@ from aico_crdt.feed.header import NO_MARK
 from aico_crdt.store import forget, forks, layout, receipts, refold, rows, statements
 from aico_crdt.store.attested import MAX_LIVES_AHEAD
 from aico_crdt.store.holds import Holds
+from aico_crdt.store.opened import OpenDocument
 from aico_crdt.store.outcome import Outcome, Seen, lost_of
 from aico_crdt.store.records import NO_SIGNATURE, Collection, DocumentRecord, unpack
 from aico_crdt.store.transaction import FORGET
-from aico_crdt.store.workspace import OpenDocument, Workspace
+from aico_crdt.store.workspace import Workspace
 from aico_crdt.trust import may
 
 

@@ -15,10 +15,11 @@ import msgpack
 
 from aico_crdt.errors import Damaged, NotAllowed, NotYet
 from aico_crdt.feed import Erase, Header, Operation, decode_header
-from aico_crdt.store import layout, rows, sealing
+from aico_crdt.store import layout, rows, sealing, states
 from aico_crdt.store.core import Core
+from aico_crdt.store.opened import OpenDocument
 from aico_crdt.store.records import Collection, DocumentRecord, FeedRecord, Records, unpack
-from aico_crdt.store.workspace import FORGOTTEN, OpenDocument, Workspace
+from aico_crdt.store.workspace import FORGOTTEN, Workspace
 from aico_crdt.trust import may
 
 OWED: Final = struct.Struct(">QIQ")
@@ -151,6 +152,7 @@ def drop_life(workspace: Workspace, collection: Collection, key: bytes) -> None:
         records.delete(operation)
     for letter in (b"S", b"R", b"B"):
         records.delete(layout.life(letter, record.slot))
+    states.drop_later(records, record.slot)
     records.delete(layout.document(b"D", collection.number, key))
 
 

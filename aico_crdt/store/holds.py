@@ -14,8 +14,9 @@ from aico_crdt.feed import Entry, FeedId, Header, encode_entry
 from aico_crdt.feed.hold import NO_END, Awaited, HoldLimits, HoldQueue, Waiting, awaited_head
 from aico_crdt.store import forget, layout, sealing
 from aico_crdt.store.core import Core
+from aico_crdt.store.opened import OpenDocument
 from aico_crdt.store.records import Collection, Records
-from aico_crdt.store.workspace import OpenDocument, Workspace
+from aico_crdt.store.workspace import Workspace
 
 
 class Holds:

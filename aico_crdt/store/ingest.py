@@ -46,10 +46,11 @@ from aico_crdt.store import forget, layout, receipts, statements
 from aico_crdt.store.branches import Branches
 from aico_crdt.store.forks import is_met, is_void
 from aico_crdt.store.holds import Holds
+from aico_crdt.store.opened import OpenDocument
 from aico_crdt.store.outcome import Outcome
 from aico_crdt.store.records import Collection
 from aico_crdt.store.transaction import FORGET, STATEMENT, UPDATE
-from aico_crdt.store.workspace import OpenDocument, Workspace
+from aico_crdt.store.workspace import Workspace
 from aico_crdt.trust import Found, Space, decode_statement, family_id, may
 
 MAX_EVIDENCE: Final = 1000

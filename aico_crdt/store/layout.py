@@ -16,6 +16,7 @@ prefix  key after it                         value
 ``A``   `#` arrival u64                      `@` seq u64
 ``D``   `#` document key 16                  life, slot, state, base, creator, state hash, stamp
 ``S``   life slot u64                        state of that life, sealed under its key; none if the row says it all
+``C``   life slot u64, number u32            an update later than the state in ``S``, sealed under the life's key
 ``R``   life slot u64                        row, sealed under the life's key
 ``B``   life slot u64                        base: the state everything pruned was folded into, sealed
 ``O``   `#` document key 16 arrival u64 i16  `@` seq u64 index u16: items of the living life since its base
@@ -128,8 +129,12 @@ def document(letter: bytes, number: int, key: bytes) -> bytes:
 
 
 def life(letter: bytes, slot: int) -> bytes:
-    """Keys of what is sealed under the key of one life: `letter` is one of S, R, B."""
+    """Keys of what is sealed under the key of one life: `letter` is one of S, R, B; and the beginning of those of C."""
     return letter + U64.pack(slot)
+
+
+def later(slot: int, number: int) -> bytes:
+    return b"C" + U64.pack(slot) + FEED.pack(number)
 
 
 def operation(number: int, key: bytes, at: int, index: int) -> bytes:

@@ -11,7 +11,6 @@ from hashlib import blake2b
 from typing import Final
 
 from aico_crdt import ids
-from aico_crdt.crdt import Document
 from aico_crdt.errors import Damaged, InvalidValue, NotFound
 from aico_crdt.store import layout, rows, states
 from aico_crdt.store.core import Core
@@ -84,12 +83,12 @@ class Reader:
                 record = None if stored is None else DocumentRecord.unpack(stored)
                 if record is not None and record.whole:
                     try:
-                        state = states.read(self._core, records, record)
+                        document = states.read_document(self._core, records, record)
                     except Damaged:
                         if not records.ended_since(collection.number, key, record.slot):
                             raise
                     else:
-                        return Document.load(state, self._core.client, self._core.writer).text()
+                        return document.text()
         raise NotFound(f"There is no {kind} {document_id} here.", "Check the id.")
 
     def query(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
@@ -19,9 +19,12 @@ from aico_crdt.store.kind import Folded, Kind, Row, Version
 from aico_crdt.store.records import Collection, DocumentRecord, Records
 
 if TYPE_CHECKING:
-    from aico_crdt.store.workspace import OpenDocument, Workspace
+    from aico_crdt.store.opened import OpenDocument
+    from aico_crdt.store.workspace import Workspace
 
 _ABSENT: Final = object()
+MAX_TEXT_CHARS: Final = 16 << 10
+"""A longer text is not repeated in the row, but read from the state when the row is read."""
 MAX_ORDER: Final = (1 << 64) - 1
 
 
@@ -31,17 +34,26 @@ def fold(kind: Kind, document_id: str, document: Document) -> Folded:
 
 class OpenRow(NamedTuple):
     """A row as it is packed. `birth` is there when the document is a birth and nothing else: the incarnation that bore
-    it, what its record says of a field otherwise than the row, and its stamp. The device is the document's creator."""
+    it, what its record says of a field otherwise than the row, and its stamp. The device is the document's creator.
+    `text` names the field, if any, that is the document's text and is read from its state."""
 
     id: str
     fields: dict[str, Any]
     conflicts: dict[str, list[list[Any]]]
     birth: tuple[bytes, dict[str, Any], int] | None = None
+    text: str | None = None
 
 
-def pack_row(document_id: str, folded: Folded) -> bytes:
+def pack_row(document_id: str, folded: Folded, text: str = "") -> bytes:
+    """`text` is the document's: a field that is nothing else is left out where it is long."""
     conflicts = {name: [list(v) for v in versions] for name, versions in folded.conflicts.items()}
-    packed: bytes = msgpack.packb([document_id, folded.fields, conflicts])
+    fields, apart = folded.fields, None
+    if len(text) > MAX_TEXT_CHARS:
+        apart = next((name for name, value in fields.items() if value is text), None)
+    row: list[Any] = [document_id, fields, conflicts]
+    if apart is not None:
+        row = [document_id, {name: value for name, value in fields.items() if name != apart}, conflicts, None, apart]
+    packed: bytes = msgpack.packb(row)
     return packed
 
 
@@ -49,9 +61,13 @@ def open_row(packed: bytes) -> OpenRow:
     return OpenRow(*msgpack.unpackb(packed, strict_map_key=False))
 
 
-def unpack_row(packed: bytes, collection: Collection, record: DocumentRecord) -> Row:
+def unpack_row(
+    packed: bytes, collection: Collection, record: DocumentRecord, text: Callable[[], str]
+) -> Row:
     row = msgpack.unpackb(packed, strict_map_key=False)
     conflicts = row[2]
+    if len(row) > 4:
+        row[1][row[4]] = text()
     return Row(
         collection.kind,
         row[0],
@@ -103,8 +119,8 @@ def write(workspace: Workspace, opened: OpenDocument, document: Document, life_k
     record, collection, key = opened.record, opened.collection, opened.key
     assert record is not None
     kind = workspace.kind(collection)
-    folded = fold(kind, opened.id, document)
-    slots = document.slots()
+    slots, text = document.slots(), document.text()
+    folded = kind.fold(opened.id, slots, text)
     record.stamp = max((slot.hlc for slot in slots), default=record.stamp)
     record.state_hash = document.content_hash(kind.version)
     place = layout.life(b"R", record.slot)
@@ -120,7 +136,7 @@ def write(workspace: Workspace, opened: OpenDocument, document: Document, life_k
         workspace.records.delete(index)
     for index in added:
         workspace.records.put(index, b"")
-    workspace.records.put(place, sealing.seal(pack_row(opened.id, folded), place, life_key))
+    workspace.records.put(place, sealing.seal(pack_row(opened.id, folded, text), place, life_key))
     return wanted
 
 
@@ -157,11 +173,17 @@ def read(core: Core, records: Records, collection: Collection, key: bytes) -> Ro
         return Row(collection.kind, "", collection.space, record.life, {}, hlc=record.stamp, stub=True)
     try:
         packed = sealing.unseal(sealed, place, core.lives.key(record.slot))
+        return unpack_row(packed, collection, record, lambda: _text(core, records, record))
     except Damaged:
         if records.ended_since(collection.number, key, record.slot):
             return None
         raise
-    return unpack_row(packed, collection, record)
+
+
+def _text(core: Core, records: Records, record: DocumentRecord) -> str:
+    from aico_crdt.store import states
+
+    return states.read_document(core, records, record).text()
 
 
 def peek(core: Core, records: Records, collection: Collection, key: bytes) -> tuple[Row | None, str]:

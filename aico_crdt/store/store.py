@@ -25,13 +25,14 @@ from aico_crdt.store.environment import Environment, Label, now_ms, read_label, 
 from aico_crdt.store.forget import Owed
 from aico_crdt.store.kind import Kind, Row
 from aico_crdt.store.lives import LifeKeys
+from aico_crdt.store.opened import Known
 from aico_crdt.store.reader import Reader
 from aico_crdt.store.receipts import Receipt
 from aico_crdt.store.records import Counters, Records
 from aico_crdt.store.transaction import GROUP_BYTES, Place, Transaction
 from aico_crdt.store.wake import Bell
 from aico_crdt.store.watch import Watch
-from aico_crdt.store.workspace import Known, Workspace
+from aico_crdt.store.workspace import Workspace
 from aico_crdt.trust import Identity
 from aico_crdt.trust.lease import NO_LEASE, Lease, machine_id, place_id
 

@@ -23,8 +23,9 @@ from aico_crdt.feed.header import MAX_DEPS, NO_MARK
 from aico_crdt.store import forget, rows
 from aico_crdt.store.directory import LOCAL
 from aico_crdt.store.kind import Row
+from aico_crdt.store.opened import Borne, OpenDocument
 from aico_crdt.store.records import Collection
-from aico_crdt.store.workspace import Borne, OpenDocument, Workspace, pack
+from aico_crdt.store.workspace import Workspace, pack
 from aico_crdt.trust import may
 
 UPDATE: Final = "update"

@@ -7,20 +7,21 @@ an entry (or one writer of a group) that fails is taken back with :meth:`Workspa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgpack
 
 from aico_crdt import clock, ids
 from aico_crdt.crdt import BORN as BORN_SLOT
 from aico_crdt.crdt import Document, foreign
-from aico_crdt.crdt.birth import Birth, read_birth, write_birth
-from aico_crdt.errors import NotYet
+from aico_crdt.crdt.birth import read_birth, write_birth
+from aico_crdt.errors import Damaged, NotYet
 from aico_crdt.feed import Entry, Head, Header
 from aico_crdt.store import layout, rows, sealing, states
 from aico_crdt.store.core import Core
 from aico_crdt.store.kind import Kind, Row
+from aico_crdt.store.opened import Borne, Known, Loaded, OpenDocument, Stored
 from aico_crdt.store.records import NO_SIGNATURE, Collection, Counters, DocumentRecord, FeedRecord, Records, unpack
 
 BORN: Final = 1
@@ -32,55 +33,13 @@ MAX_TEXTS: Final = 4
 KEEP_FROM_BYTES: Final = 4096
 KEEP_BYTES: Final = 2 << 20
 """How many documents, and of which size as encoded, stay loaded between two transactions: texts being typed."""
+LATER_FROM_BYTES: Final = 16 << 10
+LATER_SHARE: Final = 4
+MAX_LATER: Final = 256
+"""What is typed into a state of at least this size is stored beside it until it makes a fourth of it, or so many
+updates: what loading has to replay."""
 MAX_ROWS: Final = 64
 """Rows remembered from one transaction to the next: the conversations that are going on."""
-
-
-class Borne(NamedTuple):
-    """A birth and by whom: incarnation of the document's creator, and its Yjs client and name as a writer."""
-
-    incarnation: bytes
-    client: int
-    writer: str
-    birth: Birth
-
-
-@dataclass(slots=True)
-class OpenDocument:
-    """One document inside a workspace. `saved` is its state as on disk; `updates` what was accepted since.
-
-    `birth` is set while a document that was born in this workspace holds nothing else: then there is no need of Yrs.
-    """
-
-    collection: Collection
-    key: bytes
-    id: str
-    dead: int
-    record: DocumentRecord | None
-    saved: bytes | None
-    document: Document | None = None
-    birth: Borne | None = None
-    unsent: bytes | None = None
-    """The update of a local birth that is in no entry yet."""
-    indexed: set[bytes] | None = None
-    """The index keys of the row on disk, where they are known."""
-    secret: tuple[int, bytes] = (0, b"")
-    """Slot and key of the life this was last written under."""
-    updates: list[tuple[bytes, int, str]] = field(default_factory=list)
-    operations: list[tuple[int, int, int, int]] = field(default_factory=list)
-    born: bool = False
-    touched: bool = False
-    forgotten: bool = False
-    outlived: bool = False
-    """What the life before left behind is still there, until the next one stands."""
-
-    @property
-    def alive(self) -> bool:
-        return self.record is not None and self.record.life > self.dead and self.record.state != layout.HIDDEN
-
-    @property
-    def stub(self) -> bool:
-        return self.alive and self.record is not None and self.record.state == layout.STUB
 
 
 @dataclass(slots=True)
@@ -96,26 +55,6 @@ class _Before:
     touched: bool
     forgotten: bool
     outlived: bool
-
-
-class Known(NamedTuple):
-    """What a transaction knew of the store when it committed. It holds for as long as the counters are those, since
-    every commit of every process raises them."""
-
-    counters: bytes
-    feeds: dict[tuple[int, bytes, bytes], FeedRecord]
-    heads: dict[int, dict[tuple[bytes, bytes], Head]]
-    rows: dict[tuple[str, str], Row]
-    texts: dict[tuple[int, bytes], Loaded]
-
-
-class Loaded(NamedTuple):
-    """A document as it is on disk, decoded: which life of it, its content hash, itself, the index keys of its row."""
-
-    slot: int
-    hash: bytes
-    document: Document
-    indexed: set[bytes]
 
 
 class Workspace:
@@ -335,9 +274,15 @@ class Workspace:
                 loaded = self._texts.pop((opened.collection.number, opened.key), None)
                 same = loaded is not None and (loaded.slot, loaded.hash) == (record.slot, record.state_hash)
                 if loaded is not None and same and not updates:
-                    opened.document, opened.indexed = loaded.document, loaded.indexed
+                    opened.document, opened.indexed, opened.loaded = loaded.document, loaded.indexed, loaded
                     return opened.document
-                state = opened.saved = states.read(core, self.records, record)
+                parts = states.find_parts(core, self.records, record)
+                if parts is None:
+                    raise Damaged("A document's state is missing.")
+                if parts.later:
+                    state = opened.saved = states.load(core, parts).state()
+                else:
+                    state = opened.saved = parts.state
             else:
                 state = opened.saved
             derived = self.kind(opened.collection).derived
@@ -515,31 +460,53 @@ class Workspace:
             life_key = self.life_key(opened)
             if not self._write_birth(opened, life_key):
                 document = self.load(opened)
-                state = document.state()
                 self.keep_base(opened)
-                place = layout.life(b"S", record.slot)
-                self.records.put(place, sealing.seal(state, place, life_key))
+                stored = self._write_later(opened, life_key) or self._write_state(opened, document, life_key)
                 indexed = rows.write(self, opened, document, life_key)
-                opened.saved = state
-                self._keep_text(opened, document, state, indexed)
+                self._keep_text(opened, document, stored, indexed)
             opened.updates.clear()
         self.records.put(layout.document(b"D", number, key), record.pack())
         self.log(opened.collection, key, record.life, BORN if opened.born else CHANGED, record.stamp)
         opened.born = opened.touched = False
 
+    def _write_state(self, opened: OpenDocument, document: Document, life_key: bytes) -> Stored:
+        record = opened.record
+        assert record is not None
+        state = opened.saved = document.state()
+        place = layout.life(b"S", record.slot)
+        self.records.put(place, sealing.seal(state, place, life_key))
+        if not opened.born:
+            states.drop_later(self.records, record.slot)
+        return Stored(len(state), 0, 0)
+
+    def _write_later(self, opened: OpenDocument, life_key: bytes) -> Stored | None:
+        """Write only what was typed, where that is much less than the state; None where it is not."""
+        record, loaded = opened.record, opened.loaded
+        if record is None or loaded is None or not record.whole or not opened.updates:
+            return None
+        size, later, count = loaded.stored
+        later += sum(len(update) for update, _, _ in opened.updates)
+        if size < LATER_FROM_BYTES or later * LATER_SHARE > size or count + len(opened.updates) > MAX_LATER:
+            return None
+        for update, _, _ in opened.updates:
+            place = layout.later(record.slot, count)
+            self.records.put(place, sealing.seal(update, place, life_key))
+            count += 1
+        return Stored(size, later, count)
+
     def drop_text(self, opened: OpenDocument) -> None:
         """The state on disk was written by other means than a flush."""
-        opened.document = opened.saved = opened.indexed = None
+        opened.document = opened.saved = opened.indexed = opened.loaded = None
         self._texts.pop((opened.collection.number, opened.key), None)
 
-    def _keep_text(self, opened: OpenDocument, document: Document, state: bytes, indexed: set[bytes]) -> None:
+    def _keep_text(self, opened: OpenDocument, document: Document, stored: Stored, indexed: set[bytes]) -> None:
         """Keep what somebody is typing into from one transaction to the next: loading it costs more than the edit."""
-        if KEEP_FROM_BYTES <= len(state) <= KEEP_BYTES:
+        if KEEP_FROM_BYTES <= stored.size <= KEEP_BYTES:
             while len(self._texts) >= MAX_TEXTS:
                 del self._texts[next(iter(self._texts))]
             record = opened.record
             assert record is not None
-            loaded = Loaded(record.slot, record.state_hash, document, indexed)
+            loaded = Loaded(record.slot, record.state_hash, document, indexed, stored)
             self._texts[opened.collection.number, opened.key] = loaded
 
     def _write_birth(self, opened: OpenDocument, life_key: bytes) -> bool:
