@@ -168,7 +168,7 @@ def write_entry(
     raw = encode_header(prefix, refs)
     try:
         # A writer is held to what every reader checks.
-        if deps or erase:
+        if deps or erase or lacks:
             header = decode_header(raw)
         else:
             header = make_header(family, tag, device, incarnation, seq, prev, hlc, key_id, refs, raw, prefix)

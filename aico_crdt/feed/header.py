@@ -193,7 +193,8 @@ def make_header(
     raw: bytes,
     prefix: bytes,
 ) -> Header:
-    """What :func:`decode_header` makes of `raw`, which was encoded from these and neither depends nor erases.
+    """What :func:`decode_header` makes of `raw`, which was encoded from these, neither depends nor erases, and lacks
+    nothing.
 
     Raises:
         TooLarge, Malformed: as there.
@@ -203,8 +204,9 @@ def make_header(
     _check_fields(family, tag, device, incarnation, seq, prev, hlc, key_id)
     named = _items([list(item) for item in items])
     return Header(
-        FORMAT, family, tag, device, incarnation, seq, prev, (), hlc, key_id, (), named, raw, prefix, header_hash(raw)
-    )
+        FORMAT, family, tag, device, incarnation, seq, prev, (), hlc, key_id, (), named, False, raw, prefix,
+        header_hash(raw),
+    )  # fmt: skip
 
 
 def _check_fields(
