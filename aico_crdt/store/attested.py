@@ -183,7 +183,7 @@ def _stub(workspace: Workspace, collection: Collection, document: DocumentState,
         record.state, record.life, record.state_hash, record.stamp = layout.STUB, life, state_hash, stamp
         opened.born = False
     workspace.records.put(layout.document(b"D", number, key), record.pack())
-    workspace.records.put(layout.wanted(number, record.stamp, key), state_hash)
+    workspace.want(collection, key, record.stamp, state_hash)
 
 
 def wanted(records: Records, collection: Collection, limit: int) -> list[bytes]:

@@ -82,10 +82,11 @@ class OpenDocument:
 
 class Known(NamedTuple):
     """What a transaction knew of the store when it committed. It holds for as long as the counters are those, since
-    every commit of every process raises them."""
+    every commit of every process raises them. `complete` are collections without stubs and gaps."""
 
     counters: bytes
     feeds: dict[tuple[int, bytes, bytes], FeedRecord]
     heads: dict[int, dict[tuple[bytes, bytes], Head]]
     rows: dict[tuple[str, str], Row]
     texts: dict[tuple[int, bytes], Loaded]
+    complete: set[int]

@@ -78,6 +78,7 @@ class Workspace:
         """Rows as they are on disk, by kind and id, of documents that nobody has opened here since they were read."""
         self.documents: dict[tuple[int, bytes], OpenDocument] = {}
         self._texts: dict[tuple[int, bytes], Loaded] = {} if known is None else known.texts
+        self._complete: set[int] = set() if known is None else known.complete
         self._before: dict[tuple[int, bytes], _Before] = {}
         self._feeds: dict[tuple[int, bytes, bytes], FeedRecord] = {} if known is None else known.feeds
         self._dirty_feeds: set[tuple[int, bytes, bytes]] = set()
@@ -174,11 +175,23 @@ class Workspace:
 
     def lacks(self, collection: Collection) -> bool:
         """Whether not all is here that the heads of `collection` stand for: there are stubs, or gaps."""
-        stubs = self.records.scan_raw(b"Y" + layout.COLLECTION.pack(collection.number))
-        return next(stubs, None) is not None or any(gap[0] == collection.number for gap in self.gaps.values())
+        number = collection.number
+        if number in self._complete:
+            return False
+        stubs = self.records.scan_raw(b"Y" + layout.COLLECTION.pack(number))
+        lacking = next(stubs, None) is not None or any(gap[0] == number for gap in self.gaps.values())
+        if not lacking:
+            self._complete.add(number)
+        return lacking
+
+    def want(self, collection: Collection, key: bytes, stamp: int, state_hash: bytes) -> None:
+        """Note that the body of a stub is wanted."""
+        self._complete.discard(collection.number)
+        self.records.put(layout.wanted(collection.number, stamp, key), state_hash)
 
     def open_gap(self, place: tuple[int, int, int], collection: Collection, document_key: bytes, life: int) -> None:
         key = layout.gap(*place)
+        self._complete.discard(collection.number)
         self.gaps[key] = (collection.number, document_key, life)
         self.records.put(key, layout.GAP.pack(collection.number, document_key, life))
 
@@ -447,7 +460,7 @@ class Workspace:
             self.records.put(layout.feed(*name), self._feeds[name].pack())
         self._dirty_feeds.clear()
         self.counters.commits += 1
-        self.known = Known(self.counters.save(self.records), self._feeds, self._heads, self.rows, self._texts)
+        self.known = Known(self.counters.save(self.records), self._feeds, self._heads, self.rows, self._texts, self._complete)
 
     def _write_document(self, opened: OpenDocument) -> None:
         record = opened.record

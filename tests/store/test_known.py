@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from aico_crdt.errors import InvalidValue
-from tests.store.conftest import exchange
+from aico_crdt.store.prune import prune
+from tests.store.conftest import exchange, send
 
 LONG = "It was a bright cold day in April. " * 400
 
@@ -127,3 +128,22 @@ def test_a_text_beyond_ascii_is_counted_in_characters(twice: Any) -> None:
         transaction.delete_text("memory", "m", 2, 1)
     expected = LONG[:2] + "ü\N{GRINNING FACE}x" + LONG[2:]
     assert one.text("memory", "m") == other.text("memory", "m") == expected
+
+
+def test_a_stub_that_came_between_is_told_with_the_next_entry(family: Any) -> None:
+    """What is lacking is said in every header; that nothing was is forgotten when a manifest brings stubs."""
+    (a,) = family(1)
+    a.create("memory", {"content": "one"}, id="m", space="family")
+    assert prune(a).entries
+    b = family.join(a, 1)
+    b.create("memory", {"content": "own"}, id="b1", space="family")
+    with b.writing() as workspace:
+        collection = b.directory.find("family", "memory")
+        assert not workspace.lacks(collection)
+    send(a, b, bodies=False)
+    assert b.get("memory", "m").stub
+    with b.writing() as workspace:
+        assert workspace.lacks(collection)
+    exchange(a, b)
+    with b.writing() as workspace:
+        assert not workspace.lacks(collection)
