@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aico_crdt.companion import Store
-from aico_crdt.mesh import Node, Peer
+from aico_crdt.mesh import Instance, Node, Peer
 from aico_crdt.store import Commit
 from bench import data, stores
 
@@ -35,9 +35,9 @@ class TimedNode(Node):
     up_at = 0.0
     open_at = 0.0
 
-    def on_up(self, device: bytes) -> None:
+    def on_up(self, peer: Instance) -> None:
         self.up_at = time.monotonic()
-        super().on_up(device)
+        super().on_up(peer)
 
     def _step(self, talk: Any, event: Any) -> None:
         super()._step(talk, event)

@@ -10,8 +10,10 @@
 :mod:`~aico_crdt.mesh.server`               the way in
 :mod:`~aico_crdt.mesh.client`               the way out
 :mod:`~aico_crdt.mesh.peers`                ``devices.yaml``
+:mod:`~aico_crdt.mesh.handler`              what the links tell, and of whom
 :mod:`~aico_crdt.mesh.links`                whole messages between devices, whoever dialed
 :mod:`~aico_crdt.mesh.news`                 what was committed since the last look
+:mod:`~aico_crdt.mesh.copies`               what the copies of one device said they hold
 :mod:`~aico_crdt.mesh.node`                 sessions on links, their effects on the store
 ==========================================  ==================================================================
 """
@@ -19,9 +21,21 @@
 from __future__ import annotations
 
 from aico_crdt.mesh.frame import Lane
-from aico_crdt.mesh.links import Handler, Links
+from aico_crdt.mesh.handler import Handler, Instance
+from aico_crdt.mesh.links import Links
 from aico_crdt.mesh.node import Node
 from aico_crdt.mesh.peers import Peer, device_from_text, load_peers, parse_peers
 from aico_crdt.mesh.remote import LinkStatus
 
-__all__ = ["Node", "Links", "Handler", "LinkStatus", "Lane", "Peer", "load_peers", "parse_peers", "device_from_text"]
+__all__ = [
+    "Node",
+    "Links",
+    "Handler",
+    "Instance",
+    "LinkStatus",
+    "Lane",
+    "Peer",
+    "load_peers",
+    "parse_peers",
+    "device_from_text",
+]

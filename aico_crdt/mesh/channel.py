@@ -29,8 +29,6 @@ class Signal(Enum):
 
     GREETED = "greeted"
     """The other side has said hello: this is an aico-crdt peer and frames pass both ways."""
-    GREETED_WITH_LINK = "greeted with link"
-    """The same, and it has a link to this device over another connection."""
     OPENED = "opened"
     """The other side runs the link over this connection."""
     ALIVE = "alive"
@@ -50,7 +48,7 @@ class Channel:
     """The state of one connection. Not thread-safe.
 
     Attributes:
-        greeted: the other side has said hello.
+        hello: what the other side said of itself, None before.
         opened: both sides may send messages, as far as this side knows.
         last_heard_ms: when the last frame came.
         rtt_ms: of the last ping, None before it.
@@ -70,12 +68,11 @@ class Channel:
         self._reassembler = frame.Reassembler(config.max_message_bytes, config.receive_queue_bytes)
         self._window = WINDOW_CHUNKS * config.chunk_bytes
         self._received = self._granted = 0
-        self._peer_window = self._peer_chunk = 0
         self._sent = self._credited = 0
         self._last_ping_ms = now_ms
         self._ping = 0
         self.last_heard_ms = now_ms
-        self.greeted = False
+        self.hello: frame.Hello | None = None
         self.opened = False
         self.stuck = False
         self.rtt_ms: float | None = None
@@ -87,9 +84,14 @@ class Channel:
         """Bytes of messages that wait to leave."""
         return self._outbox.queued_bytes
 
-    def greet(self, *, has_link: bool) -> None:
-        """Says hello; the first thing to do on a new connection."""
-        self._put(frame.encode_hello(frame.Hello(has_link, self._window, self._config.chunk_bytes)))
+    @property
+    def greeted(self) -> bool:
+        """Whether the other side has said hello."""
+        return self.hello is not None
+
+    def greet(self, run: bytes, linked: tuple[bytes, ...] = ()) -> None:
+        """Says hello, as `run` that has links to the runs `linked`; the first thing to do on a new connection."""
+        self._put(frame.encode_hello(frame.Hello(run, self._window, self._config.chunk_bytes, linked)))
 
     def open(self) -> None:
         """Tells the other side that the link runs here."""
@@ -111,11 +113,11 @@ class Channel:
 
     def flush(self) -> int:
         """Sends what the window allows; message bytes that left the queue."""
-        if not (self.greeted and self.opened):
+        if self.hello is None or not self.opened:
             return 0
         left = 0
-        chunk = min(self._config.chunk_bytes, self._peer_chunk)
-        while (taken := self._outbox.take(chunk, self._peer_window - self._sent + self._credited)) is not None:
+        chunk = min(self._config.chunk_bytes, self.hello.chunk)
+        while (taken := self._outbox.take(chunk, self.hello.window - self._sent + self._credited)) is not None:
             raw, length = taken
             self._sent += len(raw) + frame.FRAME_COST
             left += length
@@ -133,7 +135,7 @@ class Channel:
         got = frame.decode(raw)
         if isinstance(got, frame.Hello):
             return self._greeted(got)
-        if not self.greeted:
+        if self.hello is None:
             raise Malformed("The first frame of a connection is a hello.")
         if isinstance(got, frame.Data):
             return self._data(got)
@@ -167,11 +169,10 @@ class Channel:
         self.last_heard_ms += late_ms
 
     def _greeted(self, hello: frame.Hello) -> Signal:
-        if self.greeted:
+        if self.hello is not None:
             raise Malformed("A second hello on one connection.")
-        self.greeted = True
-        self._peer_window, self._peer_chunk = hello.window, hello.chunk
-        return Signal.GREETED_WITH_LINK if hello.has_link else Signal.GREETED
+        self.hello = hello
+        return Signal.GREETED
 
     def _data(self, data: frame.Data) -> Delivery | None:
         if not self.opened:

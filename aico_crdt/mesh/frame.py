@@ -10,7 +10,8 @@ a word (docs/hazards.md, 17). One frame is one ZeroMQ message part; integers are
     last    4     lane u8 | message id u32 | size u32 | payload     size = bytes of this payload
     ping    5     token u64                                         answered at once by
     pong    6     token u64                                         the same token
-    hello   7     flags u8 | window u32 | chunk u32                 first frame in either direction
+    hello   7     window u32 | chunk u32 | run 8 | count u8 | linked runs, 8 each
+                                                                    first frame in either direction
     open    8                                                       the link runs over this connection
     credit  9     cost u64                                          cost of all data frames taken so far
     bye    10                                                       nothing follows; the connection may be closed
@@ -31,14 +32,16 @@ from aico_crdt.errors import Malformed, TooLarge, UnknownVersion
 VERSION: Final = 1
 _DATA: Final = struct.Struct(">BBBII")
 _TOKEN: Final = struct.Struct(">BBQ")
-_HELLO: Final = struct.Struct(">BBBII")
+_HELLO: Final = struct.Struct(">BBII8sB")
 _BARE: Final = struct.Struct(">BB")
 HEADER_BYTES: Final = _DATA.size
 FRAME_COST: Final = 64
 """Bytes a frame costs beside its length: what queues spend on it, so that tiny frames are bounded too."""
 MIN_CHUNK_BYTES: Final = 1024
 MESSAGE_IDS: Final = 1 << 32
-_HAS_LINK: Final = 1
+RUN_BYTES: Final = 8
+MAX_RUNS: Final = 4
+"""Running programs of one device that have a link each: a device and copies of it."""
 
 
 class Lane(IntEnum):
@@ -87,11 +90,13 @@ class Token(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """The limits of the sender as a receiver, in bytes, and whether it has a link to the other side already."""
+    """Who speaks: the run of its program (8 random bytes); its limits as a receiver, in bytes; and the runs of the
+    device it speaks to that it has a link to already."""
 
-    has_link: bool
+    run: bytes
     window: int
     chunk: int
+    linked: tuple[bytes, ...] = ()
 
 
 class Bare(NamedTuple):
@@ -119,7 +124,7 @@ def encode_token(kind: Kind, value: int) -> bytes:
 
 def encode_hello(hello: Hello) -> bytes:
     """The bytes of a hello."""
-    return _HELLO.pack(VERSION, Kind.HELLO, _HAS_LINK if hello.has_link else 0, hello.window, hello.chunk)
+    return _HELLO.pack(VERSION, Kind.HELLO, hello.window, hello.chunk, hello.run, len(hello.linked)) + b"".join(hello.linked)
 
 
 def encode_bare(kind: Kind) -> bytes:
@@ -165,12 +170,15 @@ def _decode_data(kind: Kind, raw: bytes) -> Data:
 
 
 def _decode_hello(raw: bytes) -> Hello:
-    _, _, flags, window, chunk = _exactly(_HELLO, raw)
-    if flags & ~_HAS_LINK:
-        raise Malformed(f"A hello with flags {flags:#x}.")
+    if len(raw) < _HELLO.size:
+        raise Malformed(f"A hello of {len(raw)} bytes.")
+    _, _, window, chunk, run, linked = _HELLO.unpack_from(raw)
+    if linked > MAX_RUNS or len(raw) != _HELLO.size + linked * RUN_BYTES:
+        raise Malformed(f"A hello with {linked} links has {len(raw)} bytes.")
     if chunk < MIN_CHUNK_BYTES or window < 2 * chunk:
         raise Malformed(f"A hello with chunks of {chunk} bytes and a window of {window}.")
-    return Hello(bool(flags), window, chunk)
+    runs = (raw[at : at + RUN_BYTES] for at in range(_HELLO.size, len(raw), RUN_BYTES))
+    return Hello(run, window, chunk, tuple(runs))
 
 
 def _exactly(form: struct.Struct, raw: bytes) -> tuple[int, ...]:

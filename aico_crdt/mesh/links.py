@@ -1,8 +1,9 @@
-"""Links: whole messages between devices, whoever of two dialed.
+"""Links: whole messages between running devices, whoever of two dialed.
 
-A *line* is one connection with its :class:`~aico_crdt.mesh.channel.Channel`; the *link* to a device is the one line
-that carries messages. Both devices may dial at once, and one may find a connection dead while the other does not yet;
-so that both always mean the same line, the one with the smaller device id leads::
+A *line* is one connection with its :class:`~aico_crdt.mesh.channel.Channel`; a *run* is one running program of a
+device, of which there are several where a device was copied and the copies run; the *link* to a run is the one line
+that carries messages. Both sides may dial at once, and one may find a connection dead while the other does not yet; so
+that both always mean the same line, the one with the smaller (device id, run) leads::
 
     dialed side                  accepting side
         hello ────────────────────▶               once CURVE and ZAP have let it in
@@ -10,11 +11,13 @@ so that both always mean the same line, the one with the smaller device id leads
         open  ◀───────or───────────▶ open          the leader, on the line it chooses: its first
         open  ◀───────or───────────▶ open          the other answers; the link is up on both sides
 
-A hello tells whether its sender has a link already. To a leader that believes in a link, a hello without one means that
+A hello tells to which runs of the other device its sender has links already. To a leader that believes in a link, a hello without one means that
 the link may be dead (or that the two crossed): it asks for a sign of life, and without one leaves it for the new line.
-A link ends with its line, and a line carries one link at most. A dialer rests while another line carries the link.
+A link ends with its line, and a line carries one link at most. A dialer rests while whom it would meet has a link; whom,
+it knows from its last attempt. When a further run of a device comes, those that had a link show that they live, since it
+may be the same program begun anew; of those that do, :data:`~aico_crdt.mesh.frame.MAX_RUNS` keep their links.
 
-What happens to one device is told in order: up, messages, down, and only then the next up. Credit goes back to the
+What happens to one run is told in order: up, messages, down, and only then the next up. Credit goes back to the
 sender while the messages that wait for the handler stay under ``receive_queue_bytes``.
 """
 
@@ -26,7 +29,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import SystemRandom
-from typing import Final, Protocol
+from typing import Final
 
 import zmq
 
@@ -35,9 +38,10 @@ from aico_crdt.errors import Closed, ForkedProcess, InvalidValue, Malformed, Pee
 from aico_crdt.logs import logger
 from aico_crdt.mesh.channel import Channel, Delivery, Signal
 from aico_crdt.mesh.client import Connection, Dialer
-from aico_crdt.mesh.frame import Lane
+from aico_crdt.mesh.frame import MAX_RUNS, RUN_BYTES, Lane
+from aico_crdt.mesh.handler import Handler, Instance
 from aico_crdt.mesh.peers import Peer
-from aico_crdt.mesh.remote import Line, Link, LinkStatus, Remote
+from aico_crdt.mesh.remote import Line, Link, LinkStatus, Remote, Run, report
 from aico_crdt.mesh.server import Route, Server
 from aico_crdt.mesh.zap import ZapHandler
 from aico_crdt.trust import Identity, curve_key
@@ -46,35 +50,18 @@ log = logger(__name__)
 
 SOCKETS_A_PEER: Final = 4
 """A DEALER, its monitor's two ends, and one that is just closing."""
+LINES_A_PEER: Final = 2 * MAX_RUNS
+"""One for each link, and as many that stand by or greet."""
 MIN_TICK_S: Final = 0.02
 CONTEST_S: Final = 1.0
 """How long a line may take to show that it lives when another wants its place: a slow round trip. At most a beat."""
-
-
-class Handler(Protocol):
-    """Who hears of links. All is called on the loop; `on_message` for one device is never called twice at once."""
-
-    def on_up(self, device: bytes) -> None:
-        """Messages may be sent to `device`."""
-
-    async def on_message(self, device: bytes, message: bytes) -> None:
-        """A whole message. While it is awaited, the next one of the device waits. A :class:`PeerError` raised here
-        drops the link. Cancelled when the link is cut (a revocation, the end)."""
-
-    def on_sent(self, device: bytes, count: int) -> None:
-        """`count` message bytes left the queue to `device`."""
-
-    def on_part(self, device: bytes) -> None:
-        """A part of a message from `device` has come that is not whole yet."""
-
-    def on_down(self, device: bytes, reason: str) -> None:
-        """The link is gone; what was queued to send is dropped."""
 
 
 class Links:
     """The links of one device, with a ZeroMQ Context of their own. Lives on the loop that started it; not thread-safe.
 
     Attributes:
+        run: 8 random bytes that tell these links from those of every copy of the device.
         endpoint: where it listens, once started.
     """
 
@@ -103,6 +90,7 @@ class Links:
         self._running = False
         self._moved = asyncio.Event()
         self._pid = os.getpid()
+        self.run = os.urandom(RUN_BYTES)
         self.endpoint = ""
 
     # --- life
@@ -167,10 +155,9 @@ class Links:
         log.info("links: closed %s", self.endpoint)
 
     def add_peer(self, peer: Peer) -> None:
-        """Dials `peer` too, from now on; new endpoints take the place of those given before."""
+        """Dials `peer` too, from now on; new endpoints take the place of those given before. Under its own id a device
+        finds copies of itself; an endpoint that turns out to be this very program is given up."""
         self._check_running()
-        if peer.device == self._identity.device:
-            return
         key = curve_key(peer.device)
         remote = self._remote(peer.device)
         if remote.dialer is not None:
@@ -185,20 +172,19 @@ class Links:
             connect=partial(self._dial, remote, key),
         )
         remote.dialing = self._loop.create_task(remote.dialer.run())
-        remote.dialing.add_done_callback(_report)
+        remote.dialing.add_done_callback(report)
 
     # --- verbs
 
-    def send(self, device: bytes, message: bytes, lane: Lane = Lane.BULK) -> bool:
-        """Queues `message` to `device`; False when there is no link (any more). A peer whose queue is full does not
+    def send(self, peer: Instance, message: bytes, lane: Lane = Lane.BULK) -> bool:
+        """Queues `message` to `peer`; False when there is no link (any more). A peer whose queue is full does not
         read: its link is dropped, which `on_down` tells.
 
         Raises:
             TooLarge: the message is over what its lane takes.
         """
         self._check_running()
-        remote = self._remotes.get(device)
-        link = remote.link if remote is not None else None
+        link = self._link_to(peer)
         if link is None or not link.told_up:
             return False
         if not link.line.channel.send(lane, message):
@@ -209,20 +195,19 @@ class Links:
 
     def is_up(self, device: bytes) -> bool:
         """Whether `device` has a link and the handler has been told."""
-        remote = self._remotes.get(device)
-        return remote is not None and remote.link is not None and remote.link.told_up
+        return bool(self.linked(device))
 
-    def queued_bytes(self, device: bytes) -> int:
-        """Message bytes that wait to leave to `device`."""
+    def linked(self, device: bytes) -> list[Instance]:
+        """The runs of `device` of whose links the handler has been told, oldest first."""
         remote = self._remotes.get(device)
-        return remote.link.line.channel.queued_bytes if remote is not None and remote.link is not None else 0
+        return [link.peer for link in remote.links if link.told_up] if remote is not None else []
 
-    def drop(self, device: bytes, reason: str) -> None:
-        """Ends the link to `device`, if any; it may come back."""
+    def drop(self, peer: Instance, reason: str) -> None:
+        """Ends the link to `peer`, if any; it may come back."""
         self._check_running()
-        remote = self._remotes.get(device)
-        if remote is not None and remote.link is not None:
-            self._close(remote.link.line, reason)
+        link = self._link_to(peer)
+        if link is not None:
+            self._close(link.line, reason)
 
     def recheck(self) -> None:
         """Asks for every key again: cuts what is no longer admitted, dials what newly is."""
@@ -234,8 +219,8 @@ class Links:
             remote.wake.set()
 
     def status(self) -> list[LinkStatus]:
-        """All devices that were dialed or had a link, by device id."""
-        return [remote.status() for _, remote in sorted(self._remotes.items())]
+        """All devices that were dialed or had a link, by device id; each run that has a link by itself."""
+        return [status for _, remote in sorted(self._remotes.items()) for status in remote.status()]
 
     # --- routes: accepted connections (server.Listener)
 
@@ -268,7 +253,7 @@ class Links:
 
     def _may_dial(self, remote: Remote, key: str) -> bool:
         has_endpoints = remote.dialer is not None and bool(remote.dialer.endpoints)
-        return has_endpoints and remote.current is None and self._admits(key) == remote.device
+        return has_endpoints and not remote.rests and self._admits(key) == remote.device
 
     def _dial(self, remote: Remote, key: str, endpoint: str) -> Connection:
         return Connection(
@@ -314,15 +299,15 @@ class Links:
         self._remote(line.device).lines[line] = None
 
     def _greet(self, line: Line) -> None:
-        line.said_link = self._remote(line.device).link is not None
-        line.channel.greet(has_link=line.said_link)
+        line.said = tuple(link.peer.run for link in self._remote(line.device).links)
+        line.channel.greet(self.run, line.said)
 
     def _receive(self, line: Line, raw: bytes) -> None:
         parts = line.channel.parts
         try:
             got = line.channel.receive(raw, self._now_ms())
             if line.channel.parts > parts:
-                self._handler.on_part(line.device)
+                self._part(line)
             elif isinstance(got, Delivery):
                 self._deliver(line, got)
             elif got is Signal.OPENED:
@@ -332,7 +317,7 @@ class Links:
             elif got is Signal.BYE:
                 self._close(line, "the peer said bye")
             elif got is not None:
-                self._greeted(line, peer_has_link=got is Signal.GREETED_WITH_LINK)
+                self._greeted(line)
         except Malformed as error:
             self._close(line, f"it broke the protocol: {error.what}")
             return
@@ -343,54 +328,75 @@ class Links:
         if line.channel.stuck:
             self._close(line, "it takes nothing")
 
-    def _greeted(self, line: Line, *, peer_has_link: bool) -> None:
-        remote = self._remote(line.device)
+    def _greeted(self, line: Line) -> None:
+        hello = line.channel.hello
+        assert hello is not None
         if isinstance(line.transport, Connection):
             line.transport.settle()
         else:
             self._greet(line)
-        current = remote.current
-        if not self._leads(line.device):
-            if line.dialed and line.said_link and current is not None:
+        remote = self._remote(line.device)
+        if line.device == self._identity.device and hello.run == self.run:
+            self._met_itself(remote, line)
+            return
+        line.run = run = remote.run(hello.run)
+        if line.dialed:
+            remote.found = run
+        current = run.current
+        if current is not None and line.dialed:
+            self._loop.call_later(2 * self._contest_s, self._spare, run, line)
+        if not self._leads(run):
+            if line.dialed and hello.run in line.said and current is not None:
                 self._close(line, "another line carries the link")
         elif current is None:
-            self._open(remote, line)
-        elif not peer_has_link:
-            remote.contender = line
+            self._open(run, line)
+        elif self.run not in hello.linked:
+            run.contender = line
             current.channel.probe(self._now_ms())
-            self._loop.call_later(self._contest_s, self._settle, remote, current, line)
+            self._loop.call_later(self._contest_s, self._settle, run, current, line)
         elif line.dialed:
             self._close(line, "another line carries the link")
 
-    def _alive(self, line: Line) -> None:
-        remote = self._remote(line.device)
-        if remote.current is line:
-            remote.contender = None
+    def _met_itself(self, remote: Remote, line: Line) -> None:
+        """A list of devices that several share names each to itself as well. The dialing end says no more."""
+        if remote.dialer is not None and isinstance(line.transport, Connection):
+            remote.dialer.endpoints = tuple(e for e in remote.dialer.endpoints if e != line.transport.endpoint)
+            self._close(line, "that is this device itself")
 
-    def _settle(self, remote: Remote, current: Line, contender: Line) -> None:
+    def _alive(self, line: Line) -> None:
+        if line.run is not None and line.run.current is line:
+            line.run.contender = None
+
+    def _settle(self, run: Run, current: Line, contender: Line) -> None:
         """The leader leaves a line that has not shown that it lives."""
-        if self._running and remote.contender is contender and remote.current is current and not contender.closed:
-            remote.contender = None
+        if self._running and run.contender is contender and run.current is current and not contender.closed:
+            run.contender = None
             self._close(current, "the peer began anew", then=contender)
 
-    def _open(self, remote: Remote, line: Line) -> None:
+    def _spare(self, run: Run, line: Line) -> None:
+        """Ends a dialed line that stood by while two hellos crossed, and is not needed."""
+        if self._running and run.link is not None and run.link.line is not line:
+            self._close(line, "another line carries the link")
+
+    def _open(self, run: Run, line: Line) -> None:
         """The leader chooses `line`."""
-        remote.opening = line
+        run.opening = line
         line.channel.open()
 
     def _opened(self, line: Line) -> None:
-        remote = self._remote(line.device)
-        if self._leads(line.device):
-            if remote.opening is not line:
+        run = line.run
+        assert run is not None  # a channel takes no open before a hello
+        if self._leads(run):
+            if run.opening is not line:
                 raise Malformed("It opened a link that was not offered.")
-            remote.opening = None
+            run.opening = None
         else:
             if line.channel.opened:
                 raise Malformed("It opened one link twice.")
-            if remote.link is not None:
-                self._close(remote.link.line, "the peer began anew", then=line)
+            if run.link is not None:
+                self._close(run.link.line, "the peer began anew", then=line)
             line.channel.open()
-        self._bring_up(remote, line)
+        self._bring_up(run, line)
 
     def _close(self, line: Line, reason: str, *, cut: bool = False, then: Line | None = None) -> None:
         """Ends a line and the link it carries. With `cut`, what it brought and waits is not handed on either.
@@ -399,37 +405,36 @@ class Links:
             return
         line.transport.close() if isinstance(line.transport, Route) else line.transport.close(reason)
         self._forget(line, reason, cut=cut)
-        remote = self._remote(line.device)
-        if not self._running or remote.current is not None:
+        self._remote(line.device).wake.set()
+        run = line.run
+        if not self._running or run is None or run.current is not None:
             return
-        others = [other for other in remote.lines if other.channel.greeted]
-        if not self._leads(line.device):
+        if not self._leads(run):
             # The leader may choose one of them. If it does not, it has not noticed: only a new hello tells it.
-            self._loop.call_later(2 * self._contest_s, self._retire, remote, others)
-        elif then is not None or others:
-            self._open(remote, then or others[-1])
-        remote.wake.set()
+            self._loop.call_later(2 * self._contest_s, self._retire, run, run.lines)
+        elif then is not None or run.lines:
+            self._open(run, then or run.lines[-1])
 
-    def _retire(self, remote: Remote, lines: Sequence[Line]) -> None:
-        if self._running and remote.current is None:
+    def _retire(self, run: Run, lines: Sequence[Line]) -> None:
+        if self._running and run.current is None:
             for line in lines:
                 self._close(line, "the link it stood by for is gone")
 
     def _forget(self, line: Line, reason: str, *, cut: bool) -> None:
         line.closed = True
         self._moved.set()
-        remote = self._remote(line.device)
+        remote, run = self._remote(line.device), line.run
         del self._by_transport[line.transport]
         del remote.lines[line]
         remote.last_heard = line.channel.last_heard_ms / 1000
         remote.bytes_in += line.channel.bytes_in
         remote.bytes_out += line.channel.bytes_out
         remote.last_reason = reason
-        if remote.opening is line:
-            remote.opening = None
+        if run is not None and run.opening is line:
+            run.opening = None
         link = self._link_of(line)
-        if link is not None:
-            remote.link = None
+        if run is not None and link is not None:
+            run.link = None
             log.info("links: %s is down: %s", line.device.hex(), reason.replace(" ", "-"))
             link.end = reason
             link.changed.set()
@@ -440,15 +445,32 @@ class Links:
 
     # --- links
 
-    def _bring_up(self, remote: Remote, line: Line) -> None:
-        link = Link(line, self._loop.time())
-        log.info("links: %s is up, %s", remote.device.hex(), "dialed" if line.dialed else "accepted")
-        remote.link = link
-        for other in [other for other in remote.lines if other.dialed and other is not line]:
+    def _bring_up(self, run: Run, line: Line) -> None:
+        link = Link(run.peer, line, self._loop.time())
+        log.info("links: %s is up, %s", line.device.hex(), "dialed" if line.dialed else "accepted")
+        earlier = run.remote.links
+        run.link = link
+        for other in [other for other in run.lines if other.dialed and other is not line]:
             self._close(other, "another line carries the link")
-        link.task = remote.told = self._loop.create_task(self._tell(remote.told, link))
+        link.task = run.told = self._loop.create_task(self._tell(run.told, link))
         self._telling.add(link.task)
-        link.task.add_done_callback(partial(self._told, link))
+        link.task.add_done_callback(partial(self._told, run, link))
+        self._examine(earlier)
+
+    def _examine(self, others: Sequence[Link]) -> None:
+        """A further run of a device has come: a copy, or the same program begun anew. Which, the others show."""
+        if len(others) >= MAX_RUNS:
+            oldest = min(others, key=lambda other: other.line.channel.last_heard_ms)
+            self._close(oldest.line, "too many copies of the device are connected")
+        now_ms = self._now_ms()
+        for other in others:
+            if not other.line.closed:
+                other.line.channel.probe(now_ms)
+                self._loop.call_later(self._contest_s, self._outlive, other.line, now_ms)
+
+    def _outlive(self, line: Line, since_ms: float) -> None:
+        if self._running and line.channel.last_heard_ms <= since_ms:
+            self._close(line, "the peer began anew")
 
     async def _tell(self, before: asyncio.Task[None] | None, link: Link) -> None:
         """Tells the handler of one link, after the one before it."""
@@ -456,14 +478,14 @@ class Links:
             await asyncio.wait([before])
         if link.end is not None and not link.waiting_bytes:
             return  # over before it could be told
-        device = link.line.device
+        peer = link.peer
         link.told_up = True
-        self._handler.on_up(device)
+        self._handler.on_up(peer)
         try:
             while True:
                 message = link.take()
                 if message is not None:
-                    await self._handler.on_message(device, message)
+                    await self._handler.on_message(peer, message)
                     self._grant(link)
                 elif link.end is not None:
                     return
@@ -471,26 +493,32 @@ class Links:
                     link.changed.clear()
                     await link.changed.wait()
         except PeerError as error:
-            log.warning("links: %s: %s", device.hex(), error.code)
+            log.warning("links: %s: %s", peer.device.hex(), error.code)
             self._close(link.line, error.what)
         except asyncio.CancelledError:
             if link.end is None:
                 raise
         finally:
             link.clear()
-            self._handler.on_down(device, link.end or "the handler failed")
+            self._handler.on_down(peer, link.end or "the handler failed")
 
-    def _told(self, link: Link, task: asyncio.Task[None]) -> None:
+    def _told(self, run: Run, link: Link, task: asyncio.Task[None]) -> None:
         self._telling.discard(task)
         if not link.line.closed:
             self._close(link.line, "the handler failed")
-        _report(task)
+        run.remote.sweep()
+        report(task)
 
     def _deliver(self, line: Line, delivery: Delivery) -> None:
         link = self._link_of(line)
         if link is None:
             raise Malformed("A message before both sides had opened the link.")
         link.put(delivery)
+
+    def _part(self, line: Line) -> None:
+        link = self._link_of(line)
+        if link is not None and link.told_up:
+            self._handler.on_part(link.peer)
 
     def _grant(self, link: Link) -> None:
         if link.end is None and link.waiting_bytes < self._config.receive_queue_bytes:
@@ -509,11 +537,16 @@ class Links:
     def _tell_sent(self, link: Link) -> None:
         count, link.sent = link.sent, 0
         if link.end is None:
-            self._handler.on_sent(link.line.device, count)
+            self._handler.on_sent(link.peer, count)
 
     def _link_of(self, line: Line) -> Link | None:
-        link = self._remote(line.device).link
+        link = line.run.link if line.run is not None else None
         return link if link is not None and link.line is line else None
+
+    def _link_to(self, peer: Instance) -> Link | None:
+        remote = self._remotes.get(peer.device)
+        run = remote.runs.get(peer.run) if remote is not None else None
+        return run.link if run is not None else None
 
     # --- the rest
 
@@ -529,7 +562,6 @@ class Links:
             self._timer = self._loop.call_later(self._tick_s, self._tick)
 
     async def _drain(self) -> None:
-        """Waits until nothing is queued, for ``linger_ms`` at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.linger_ms / 1000):
                 while any(line.channel.queued_bytes for line in self._by_transport.values()):
@@ -543,17 +575,17 @@ class Links:
         return remote
 
     def _make_room(self, device: bytes) -> bool:
-        """Whether `device` may have one connection more: `max_peers` devices at once, a few lines each. The oldest
-        that carries no link makes way: of connections by one key, the newest is the one that lives."""
+        """Whether `device` may have one connection more: `max_peers` devices, a few lines each. The oldest without a
+        link makes way: of connections by one key, the newest live."""
         lines = self._remote(device).lines
         if not lines:
             return sum(1 for remote in self._remotes.values() if remote.lines) < self._config.max_peers
-        while len(lines) >= SOCKETS_A_PEER:
+        while len(lines) >= LINES_A_PEER:
             self._close(next(line for line in lines if self._link_of(line) is None), "a newer connection came")
         return True
 
-    def _leads(self, device: bytes) -> bool:
-        return self._identity.device < device
+    def _leads(self, run: Run) -> bool:
+        return (self._identity.device, self.run) < run.peer
 
     def _now_ms(self) -> float:
         return self._loop.time() * 1000
@@ -567,10 +599,3 @@ class Links:
         self.check_process()
         if not self._running:
             raise Closed("The links are not started, or were stopped.")
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    """A failed task of ours is a bug: the loop's handler is told, and what it served goes on without it."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        context = {"message": "a task of the links failed", "exception": error, "task": task}
-        task.get_loop().call_exception_handler(context)

@@ -48,5 +48,12 @@ class News:
             yield from self._by_author(tag, runs, source)
 
     def _by_author(self, tag: bytes, runs: Sequence[Run], source: bytes) -> Iterator[Committed]:
-        for author, group in groupby(runs, lambda run: decode_entry(run[0]).header.device):
-            yield Committed(tag, list(group), author, b"" if author == self._replica.device else source)
+        here = (self._replica.device, self._replica.incarnation)
+        for writer, group in groupby(runs, _writer):
+            yield Committed(tag, list(group), *writer, b"" if writer == here else source)
+
+
+def _writer(run: Run) -> tuple[bytes, bytes]:
+    """Device and incarnation."""
+    header = decode_entry(run[0]).header
+    return header.device, header.incarnation

@@ -26,7 +26,9 @@ from typing import Any, Final, Self
 from aico_crdt.config import Config
 from aico_crdt.errors import AicoError, Closed, TooLarge
 from aico_crdt.logs import logger
+from aico_crdt.mesh.copies import Copies
 from aico_crdt.mesh.frame import Lane
+from aico_crdt.mesh.handler import Instance
 from aico_crdt.mesh.links import Links
 from aico_crdt.mesh.news import News
 from aico_crdt.mesh.peers import Peer
@@ -49,8 +51,9 @@ LANES: Final = {"control": Lane.CONVERSATION, "data": Lane.BULK}
 class _Talk:
     """The session of one link. `sent` and `arriving` belong to the loop, all else to the worker."""
 
-    def __init__(self, device: bytes, session: Session) -> None:
-        self.device = device
+    def __init__(self, peer: Instance, session: Session) -> None:
+        self.peer = peer
+        self.device = peer.device
         self.session = session
         self.sent = 0
         self.arriving = False
@@ -74,7 +77,8 @@ class Node:
     ) -> None:
         """`peers` are dialed while they are members of the family; `random` yields so many bytes.
 
-        `on_link` is told, on the loop, of every device that gets a link (its reason None) or loses it.
+        `on_link` is told, on the loop, of every device that gets its first link (the reason None) or loses its last: one
+        that was copied has a link for each copy that runs.
         """
         self._store = store
         self._config = config or store.config
@@ -84,9 +88,11 @@ class Node:
         self._news = News(self._replica)
         self._family: Family | None = None
         self._members: dict[str, bytes] = {}
-        self._talks: dict[bytes, _Talk] = {}
+        self._copies = Copies(self._replica)
+        self._talks: dict[Instance, _Talk] = {}
+        self._heard: _Talk | None = None
         self._lock = threading.Lock()
-        self._dirty: dict[bytes, set[bytes]] = {}
+        self._dirty: dict[bytes, set[Instance]] = {}
         self._looking = False
         self._ringing = False
         self._ticking = False
@@ -166,12 +172,13 @@ class Node:
         peers = []
         for link in self._links.status():
             member = members.get(link.device)
-            talk = self._talks.get(link.device)
+            talk = self._talks.get(Instance(link.device, link.run))
             ago_s = None if link.last_heard is None else round(self._loop.time() - link.last_heard, 3)
             peers.append(
                 {
                     "device": link.device.hex(),
                     "name": member.name if member is not None else "",
+                    "run": link.run.hex(),
                     "connected": link.connected,
                     "session": talk.session.state if talk is not None else "none",
                     "dialed": link.dialed,
@@ -188,55 +195,65 @@ class Node:
 
     # --- links (links.Handler), on the loop
 
-    def on_up(self, device: bytes) -> None:
-        """See :class:`~aico_crdt.mesh.links.Handler`."""
-        talk = _Talk(device, Session(device, self._replica, self._config, self._random, links=self._linked))
-        self._talks[device] = talk
-        self._submit(self._step, talk, events.Opened())
-        self._on_link(device, None)
+    def on_up(self, peer: Instance) -> None:
+        """See :class:`~aico_crdt.mesh.handler.Handler`."""
+        session = Session(
+            peer.device, self._replica, self._config, self._random, name=b"".join(peer), links=self._linked
+        )
+        first = not self._has_link(peer.device)
+        self._talks[peer] = talk = _Talk(peer, session)
+        self._submit(self._begin_talk, talk)
+        if first:
+            self._on_link(peer.device, None)
+        else:
+            log.warning("node: %s: a copy of it runs", peer.device.hex())
 
-    async def on_message(self, device: bytes, message: bytes) -> None:
-        """See :class:`~aico_crdt.mesh.links.Handler`."""
-        talk = self._talks.get(device)
+    async def on_message(self, peer: Instance, message: bytes) -> None:
+        """See :class:`~aico_crdt.mesh.handler.Handler`."""
+        talk = self._talks.get(peer)
         if talk is not None:
             await self._loop.run_in_executor(self._worker, self._step, talk, events.Received(message))
 
-    def on_sent(self, device: bytes, count: int) -> None:
-        """See :class:`~aico_crdt.mesh.links.Handler`."""
-        talk = self._talks.get(device)
+    def on_sent(self, peer: Instance, count: int) -> None:
+        """See :class:`~aico_crdt.mesh.handler.Handler`."""
+        talk = self._talks.get(peer)
         if talk is not None:
             talk.sent += count
 
-    def on_part(self, device: bytes) -> None:
-        """See :class:`~aico_crdt.mesh.links.Handler`."""
-        talk = self._talks.get(device)
+    def on_part(self, peer: Instance) -> None:
+        """See :class:`~aico_crdt.mesh.handler.Handler`."""
+        talk = self._talks.get(peer)
         if talk is not None:
             talk.arriving = True
 
-    def on_down(self, device: bytes, reason: str) -> None:
-        """See :class:`~aico_crdt.mesh.links.Handler`."""
-        talk = self._talks.pop(device, None)
+    def on_down(self, peer: Instance, reason: str) -> None:
+        """See :class:`~aico_crdt.mesh.handler.Handler`."""
+        talk = self._talks.pop(peer, None)
         if talk is not None:
-            self._submit(self._step, talk, events.Closed())
-            self._on_link(device, reason)
+            self._submit(self._end_talk, talk)
+            if not self._has_link(peer.device):
+                self._on_link(peer.device, reason)
+
+    def _has_link(self, device: bytes) -> bool:
+        return any(peer.device == device for peer in self._talks)
 
     def _send(self, talk: _Talk, sends: Sequence[Send]) -> None:
         """Hands on what the worker's session said, unless its link is gone."""
-        if self._talks.get(talk.device) is not talk:
+        if self._talks.get(talk.peer) is not talk:
             return
         try:
             for send in sends:
-                if not self._links.send(talk.device, send.raw, LANES[send.lane]):
+                if not self._links.send(talk.peer, send.raw, LANES[send.lane]):
                     return
         except TooLarge as error:
             log.error("node: %s: a message to it is over the cap: %s", talk.device.hex(), error)
-            self._links.drop(talk.device, error.what)
+            self._links.drop(talk.peer, error.what)
         except Closed:
             return  # stopped meanwhile
 
     def _drop(self, talk: _Talk, reason: str) -> None:
-        if self._talks.get(talk.device) is talk and self._running:
-            self._links.drop(talk.device, reason)
+        if self._talks.get(talk.peer) is talk and self._running:
+            self._links.drop(talk.peer, reason)
 
     def _on_tick(self) -> None:
         if self._running:
@@ -276,6 +293,14 @@ class Node:
         for tag in self._store.directory.collections:
             self._news.skip(tag)
 
+    def _begin_talk(self, talk: _Talk) -> None:
+        self._copies.came(talk.peer)
+        self._step(talk, events.Opened())
+
+    def _end_talk(self, talk: _Talk) -> None:
+        self._copies.left(talk.peer)
+        self._step(talk, events.Closed())
+
     def _step(self, talk: _Talk, event: events.Event) -> None:
         """One event of a session and all that follows from it."""
         if talk.over:
@@ -305,9 +330,13 @@ class Node:
     def _carry_out(self, talk: _Talk, effect: Effect) -> events.Event | None:
         """One effect, durable when this returns; the event that answers it."""
         if isinstance(effect, Delivery):
-            return events.Ingested(effect.token, self._ingest(talk.device, effect))
+            self._heard = talk
+            try:
+                return events.Ingested(effect.token, self._ingest(talk.device, effect))
+            finally:
+                self._heard = None
         if isinstance(effect, Acknowledge):
-            self._replica.acknowledged(talk.device, effect.tag, effect.heads, effect.erased)
+            self._copies.acknowledged(talk.peer, effect.tag, effect.heads, effect.erased)
         elif isinstance(effect, Drop):
             log.info("node: %s: session over: %s", talk.device.hex(), effect.code)
             self._on_loop(self._drop, talk, effect.reason)
@@ -350,10 +379,12 @@ class Node:
     def _on_commit(self, commit: Commit) -> None:
         """Called by the store in the committing thread."""
         tags = {place.tag for place in commit.own} | commit.received.keys()
+        here = threading.get_ident() == self._worker_thread
+        source = self._heard.peer if here and self._heard is not None else None
         with self._lock:
             for tag in tags:
-                self._dirty.setdefault(tag, set()).update([commit.source] if commit.source else [])
-            submit = not self._looking and threading.get_ident() != self._worker_thread
+                self._dirty.setdefault(tag, set()).update([source] if source else [])
+            submit = not self._looking and not here
             self._looking = self._looking or submit
         if submit:
             self._on_loop(self._submit, self._announce)
@@ -378,7 +409,7 @@ class Node:
                 break
             for tag, sources in dirty.items():
                 try:
-                    self._announce_one(tag, next(iter(sources)) if len(sources) == 1 else b"")
+                    self._announce_one(tag, b"".join(next(iter(sources))) if len(sources) == 1 else b"")
                 except AicoError as error:
                     log.error("node: news that cannot be read: %s", error)  # the digests of the next round tell of it
         if self._learn_family():
@@ -399,8 +430,8 @@ class Node:
         self._say(talk, said)
 
     def _linked(self) -> list[bytes]:
-        """The devices this one talks with: what their owners write need not be pushed on to them again."""
-        return [talk.device for talk in self._open_talks() if talk.session.state == "open"]
+        """The writers this device talks with: what they write need not be pushed to it by others."""
+        return [talk.session.writer for talk in self._open_talks() if talk.session.state == "open"]
 
     def _open_talks(self) -> list[_Talk]:
         return [talk for talk in list(self._talks.values()) if not talk.over]

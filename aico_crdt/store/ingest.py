@@ -8,7 +8,7 @@ report is returned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from aico_crdt import ids
@@ -60,9 +60,13 @@ MAX_EVIDENCE_BYTES: Final = 64 << 10
 
 
 class Intake:
-    """Applies deliveries inside one write transaction. `source` is the peer that handed them over."""
+    """Applies deliveries inside one write transaction. `source` is the peer that handed them over; what an entry of a
+    `doubted` device builds on tells of one of its copies only."""
 
-    def __init__(self, workspace: Workspace, config: Config, source: bytes) -> None:
+    def __init__(
+        self, workspace: Workspace, config: Config, source: bytes, doubted: Set[bytes] = frozenset()
+    ) -> None:
+        self._doubted = doubted
         self._workspace = workspace
         self._config = config
         self._source = source
@@ -342,6 +346,8 @@ class Intake:
             # What a device builds on, it holds: it had applied that before it signed this.
             if is_void(workspace.records, dep.hash):
                 self._branches.carried(dep)
+                continue
+            if header.device in self._doubted:
                 continue
             place = (header.device, collection, dep.device, dep.incarnation)
             if place not in self._heard or self._heard[place].seq < dep.seq:

@@ -132,6 +132,14 @@ def _joined(old: Held, said: Held) -> Held:
     return Held(max(old.seq, said.seq), lacking, max(old.erased, said.erased), old.heard_ms)
 
 
+def doubt(store: DocumentStore, device: bytes) -> None:
+    """Forget what a device said to hold: several copies of it run, and nobody knows whose word it was."""
+    with store.writing() as workspace:
+        for key, value in list(workspace.records.scan(b"P" + device)):
+            said = Held(*unpack(_ACK, value, "acknowledgement"))
+            workspace.records.put(key, _ACK.pack(*Held(heard_ms=said.heard_ms)))
+
+
 def note_dependencies(workspace: Workspace, heard: Heard) -> None:
     """Keep what signed entries prove. A dependency that is not the entry here, or cannot be told from another, says
     nothing."""

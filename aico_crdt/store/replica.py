@@ -75,6 +75,7 @@ class StoreReplica:
 
     def __init__(self, store: DocumentStore) -> None:
         self._store = store
+        self._doubted: set[bytes] = set()
 
     @property
     def family(self) -> bytes:
@@ -360,7 +361,7 @@ class StoreReplica:
         """
         store = self._store
         with store.writing() as workspace:
-            intake = Intake(workspace, store.config, source)
+            intake = Intake(workspace, store.config, source, self._doubted)
             changed = bool(take(workspace, intake))
             report = intake.finish()
             # First the new incarnation: a witness written under one that a clone shares could be void itself.
@@ -487,6 +488,15 @@ class StoreReplica:
     ) -> None:
         """Note durably what `peer` said it holds durably, and what it has erased."""
         receipts.note(self._store, peer, self._collection(tag), heads, erased)
+
+    def doubt(self, device: bytes) -> None:
+        """Several copies of `device` run: what was noted of it is dropped, and what its entries prove is not noted."""
+        self._doubted.add(device)
+        receipts.doubt(self._store, device)
+
+    def trust(self, device: bytes) -> None:
+        """One copy of `device` is left."""
+        self._doubted.discard(device)
 
     def _known(self, tag: bytes) -> Collection | None:
         return self._store.directory.collections.get(tag)

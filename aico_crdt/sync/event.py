@@ -24,13 +24,14 @@ class Received:
 class Committed:
     """Entries were committed here: written by this device, or applied after they came from somewhere.
 
-    `author` is the device that wrote them, `source` the peer that handed them over (empty for own ones and where it
-    is not known).
+    `author` is the device that wrote them, in `incarnation` (empty where it is not known), `source` the name of the
+    session that brought them (empty for own ones and where it is not known).
     """
 
     tag: bytes
     runs: Sequence[Run]
     author: bytes
+    incarnation: bytes = b""
     source: bytes = b""
 
 

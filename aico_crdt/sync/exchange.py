@@ -14,11 +14,13 @@ _Condition = tuple[tuple[Place, ...], tuple[tuple[tuple[bytes, ...], int], ...]]
 
 
 class Exchange:
-    """One conversation with `peer`. `listed` are the collections the peer says it has; `now_ms` is set by the session
-    before each event."""
+    """One conversation with `peer`, called `name`. `incarnation` is the peer's, `listed` the collections it says it has;
+    `now_ms` is set by the session before each event."""
 
-    def __init__(self, peer: bytes, replica: Replica, config: Config) -> None:
+    def __init__(self, peer: bytes, name: bytes, replica: Replica, config: Config) -> None:
         self.peer = peer
+        self.name = name
+        self.incarnation = b""
         self.replica = replica
         self.config = config
         self.effects: list[Effect] = []
@@ -30,10 +32,15 @@ class Exchange:
     def greeted(self, hello: Hello) -> None:
         """Start over with what the peer says of itself."""
         self._told.clear()
+        self.incarnation = hello.incarnation
         self.list_collections(hello.digests)
 
     def list_collections(self, digests: Sequence[tuple[bytes, bytes]]) -> None:
         self.listed = frozenset(tag for tag, _ in digests)
+
+    def is_author(self, device: bytes, incarnation: bytes) -> bool:
+        """Whether the peer wrote what this writer did: a copy of the device, with an incarnation of its own, did not."""
+        return device == self.peer and (not incarnation or incarnation == self.incarnation)
 
     def may_mention(self, tag: bytes) -> bool:
         """Whether the collection exists between the two: the peer lists it, and may have it at this moment."""

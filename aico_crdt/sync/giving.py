@@ -68,7 +68,7 @@ class _Collection:
 class Giving:
     """Answers and pushes to one peer, within the window."""
 
-    def __init__(self, exchange: Exchange, window_bytes: int, connected: Callable[[bytes], bool]) -> None:
+    def __init__(self, exchange: Exchange, window_bytes: int, connected: Callable[[bytes, bytes], bool]) -> None:
         self.window = Window(window_bytes)
         self.progress_ms = exchange.now_ms
         self._exchange = exchange
@@ -146,9 +146,11 @@ class Giving:
     def committed(self, event: Committed) -> None:
         """Push what was committed, if the peer needs it from us."""
         exchange, tag = self._exchange, event.tag
-        if exchange.peer in (event.author, event.source) or not exchange.may_mention(tag):
+        if event.source == exchange.name or exchange.is_author(event.author, event.incarnation):
             return
-        if event.author != exchange.replica.device and self._connected(event.author):
+        if not exchange.may_mention(tag):
+            return
+        if event.author != exchange.replica.device and self._connected(event.author, event.incarnation):
             return
         collection = self._collection(tag)
         if collection.state != "settled" or collection.dirty or not self._push(event):

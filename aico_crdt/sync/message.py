@@ -46,7 +46,7 @@ _OVERHEAD: Final = 128
 @dataclass(frozen=True, slots=True)
 class Hello:
     """First word of both sides. `session` is random and new for each session; `seen` is the other side's, empty while
-    that has not been heard. `links` are the devices the sender has links to, see `link_name`. `lacking` are the
+    that has not been heard. `links` are the writers the sender has links to, see `link_name`. `lacking` are the
     collections of which it holds heads, but not all that they stand for. `extra` holds what a later release says
     besides."""
 
@@ -160,9 +160,9 @@ class Unknown:
 Message = Hello | Heads | Want | Entries | Ack | Manifest | WantBodies | Bodies | Digests | Bye | Unknown
 
 
-def link_name(device: bytes, session: bytes) -> bytes:
-    """8 bytes by which the speaker of `session` names a device: known only to who knows the device."""
-    return blake2b(device, digest_size=LINK_BYTES, key=session, person=b"aico.link.1").digest()
+def link_name(writer: bytes, session: bytes) -> bytes:
+    """8 bytes by which the speaker of `session` names a writer (device and incarnation): known only to who knows it."""
+    return blake2b(writer, digest_size=LINK_BYTES, key=session, person=b"aico.link.1").digest()
 
 
 def encode(message: Message) -> bytes:

@@ -72,9 +72,11 @@ class Session:
     Args:
         peer: the device id the transport has authenticated.
         random: count → that many random bytes; for the session's name and the spread of its timers.
-        links: the devices this one has links to at the moment. Each side tells the other, so that what an author
+        name: what `Committed.source` calls this session; the peer's id where a device has one session at most.
+        links: the writers (device and incarnation, one after the other) this one has links to at the moment. Each side tells the other, so that what an author
             pushes to both is not pushed again between them. Where that is out of date, digests repair.
-        connected: whether that peer has a link of its own to a device; by default, what the peer says itself.
+        connected: whether that peer has a link of its own to a writer, given as device and incarnation; by default, what
+            the peer says itself.
         formats: protocol formats to offer.
     """
 
@@ -85,8 +87,9 @@ class Session:
         config: Config,
         random: Callable[[int], bytes],
         *,
+        name: bytes = b"",
         links: Callable[[], Iterable[bytes]] = tuple,
-        connected: Callable[[bytes], bool] | None = None,
+        connected: Callable[[bytes, bytes], bool] | None = None,
         formats: Sequence[int] = FORMATS,
     ) -> None:
         self.peer = peer
@@ -99,7 +102,7 @@ class Session:
         self._links = links
         self._connected = connected or self._is_linked
         self._peer_links: frozenset[bytes] = frozenset()
-        self._exchange = Exchange(peer, replica, config)
+        self._exchange = Exchange(peer, name or peer, replica, config)
         self._giving = Giving(self._exchange, config.window_bytes, self._connected)
         self._taking = Taking(self._exchange, config.window_bytes)
         self._abandoned: int | None = None
@@ -111,6 +114,11 @@ class Session:
         self._heard_ms = 0
         self._round_ms = 0
         self._peer_interval_ms = config.digest_interval_ms
+
+    @property
+    def writer(self) -> bytes:
+        """Device and incarnation of the peer, as it greeted."""
+        return self.peer + self._exchange.incarnation
 
     @property
     def is_quiet(self) -> bool:
@@ -261,11 +269,11 @@ class Session:
         )
 
     def _link_names(self) -> tuple[bytes, ...]:
-        others = (device for device in self._links() if device != self.peer)
-        return tuple(link_name(device, self._own_name) for device in islice(others, MAX_LINKS))
+        others = (writer for writer in self._links() if writer != self.writer)
+        return tuple(link_name(writer, self._own_name) for writer in islice(others, MAX_LINKS))
 
-    def _is_linked(self, device: bytes) -> bool:
-        return link_name(device, self._peer_name) in self._peer_links
+    def _is_linked(self, device: bytes, incarnation: bytes) -> bool:
+        return link_name(device + incarnation, self._peer_name) in self._peer_links
 
     def _on_hello(self, hello: Hello) -> None:
         if self.state == "open" and hello.session == self._peer_name:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 from aico_crdt.config import Config
-from aico_crdt.mesh import Lane, Links, Peer
+from aico_crdt.mesh import Instance, Lane, Links, Peer
 from aico_crdt.trust import Identity, curve_key
 
 WAIT_S = 5.0
@@ -62,21 +62,29 @@ class Device:
         await until(lambda: all(self.links.is_up(other.device) for other in others))
 
     def send(self, other: Device, message: bytes, lane: Lane = Lane.BULK) -> bool:
-        return self.links.send(other.device, message, lane)
+        peers = self.links.linked(other.device)
+        return bool(peers) and self.links.send(peers[-1], message, lane)
 
-    def on_up(self, device: bytes) -> None:
-        self.events.append(("up", device))
+    def queued_bytes(self, other: Device) -> int:
+        return sum(status.queued_bytes for status in self.links.status() if status.device == other.device)
 
-    async def on_message(self, device: bytes, message: bytes) -> None:
-        self.events.append(("message", device))
+    def drop(self, other: Device) -> None:
+        for peer in self.links.linked(other.device):
+            self.links.drop(peer, "test")
+
+    def on_up(self, peer: Instance) -> None:
+        self.events.append(("up", peer.device))
+
+    async def on_message(self, peer: Instance, message: bytes) -> None:
+        self.events.append(("message", peer.device))
         self.messages.append(message)
 
-    def on_sent(self, device: bytes, count: int) -> None:
+    def on_sent(self, peer: Instance, count: int) -> None:
         self.sent += count
 
-    def on_part(self, device: bytes) -> None:
+    def on_part(self, peer: Instance) -> None:
         self.parts += 1
 
-    def on_down(self, device: bytes, reason: str) -> None:
-        self.events.append(("down", device))
+    def on_down(self, peer: Instance, reason: str) -> None:
+        self.events.append(("down", peer.device))
         self.reasons.append(reason)

@@ -26,8 +26,8 @@ class Wire:
         self.right = Channel(right, lambda raw: self.to_left.append(raw) is None, 0)
 
     def greet(self) -> None:
-        self.left.greet(has_link=False)
-        self.right.greet(has_link=False)
+        self.left.greet(b"l" * 8)
+        self.right.greet(b"r" * 8)
         assert self.pass_all() == [Signal.GREETED, Signal.GREETED]
 
     def open(self) -> None:
@@ -110,7 +110,7 @@ def test_the_smaller_chunk_of_the_two_is_used() -> None:
 
 
 def test_nothing_is_heard_before_the_greeting_nor_a_message_before_the_opening() -> None:
-    hello = frame.encode_hello(Hello(False, WINDOW, 4096))
+    hello = frame.encode_hello(Hello(b"r" * 8, WINDOW, 4096))
     for early in (frame.encode_bare(Kind.OPEN), frame.encode_token(Kind.PING, 1)):
         with pytest.raises(Malformed):
             Wire().left.receive(early, 0)

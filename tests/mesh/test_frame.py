@@ -43,7 +43,7 @@ def feed(reassembler: Reassembler, raw: bytes) -> bytes | None:
 CONTROL = {
     b"\1\5" + b"\0" * 7 + b"\x2a": Token(Kind.PING, 42),
     b"\1\6" + b"\xff" * 8: Token(Kind.PONG, 2**64 - 1),
-    b"\1\7\1\0\x10\0\0\0\4\0\0": Hello(True, 1 << 20, 256 << 10),
+    b"\1\7\0\x10\0\0\0\4\0\0" + b"runruns1" + b"\1runruns2": Hello(b"runruns1", 1 << 20, 256 << 10, (b"runruns2",)),
     b"\1\x08": Bare(Kind.OPEN),
     b"\1\x09" + b"\0" * 6 + b"\1\0": Token(Kind.CREDIT, 256),
     b"\1\x0a": Bare(Kind.BYE),
@@ -59,7 +59,7 @@ def test_control_frames_are_written_as_drawn() -> None:
     written = [
         frame.encode_token(Kind.PING, 42),
         frame.encode_token(Kind.PONG, 2**64 - 1),
-        frame.encode_hello(Hello(True, 1 << 20, 256 << 10)),
+        frame.encode_hello(Hello(b"runruns1", 1 << 20, 256 << 10, (b"runruns2",))),
         frame.encode_bare(Kind.OPEN),
         frame.encode_token(Kind.CREDIT, 256),
         frame.encode_bare(Kind.BYE),

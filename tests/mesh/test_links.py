@@ -28,7 +28,8 @@ Make = Callable[..., Device]
 class RawPeer:
     """A device that speaks frames by hand."""
 
-    def __init__(self, who: Identity, target: Device, *, key: str = "", answers: bool = False, **settings: Any) -> None:
+    def __init__(self, who: Identity, target: Device, *, key: str = "", answers: bool = False, run: bytes = b"raw peer", **settings: Any) -> None:
+        self.run = run
         self.context = zmq.Context()
         self.answers = answers
         self.leads = who.device < target.device
@@ -60,7 +61,7 @@ class RawPeer:
     async def greet(self) -> RawPeer:
         """Says hello, without a link."""
         await until(lambda: self.ready)
-        self.connection.write(frame.encode_hello(Hello(False, 1 << 20, 256 << 10)))
+        self.connection.write(frame.encode_hello(Hello(self.run, 1 << 20, 256 << 10)))
         return self
 
     async def open(self) -> RawPeer:
@@ -116,7 +117,7 @@ async def test_large_messages_pass_both_ways_at_once(mesh: Make) -> None:
     await until(lambda: a.messages and b.messages)
     assert (a.messages, b.messages) == ([to_a], [to_b])
     await until(lambda: a.sent == len(to_b))
-    assert a.links.queued_bytes(b.device) == 0
+    assert a.queued_bytes(b) == 0
     assert b.parts == (5 << 20) // Config().chunk_bytes - 1
 
 
@@ -203,7 +204,7 @@ async def test_a_client_without_keys_is_refused(mesh: Make) -> None:
     plain.linger = 0
     monitor = plain.get_monitor_socket()
     plain.connect(a.links.endpoint)
-    plain.send(frame.encode_hello(Hello(False, 1 << 20, 256 << 10)))
+    plain.send(frame.encode_hello(Hello(b"raw peer", 1 << 20, 256 << 10)))
     events: list[int] = []
 
     def failed() -> bool:
@@ -303,7 +304,7 @@ async def test_a_routing_id_of_ones_own_choice_is_not_heard(mesh: Make) -> None:
     thief.curve_publickey, thief.curve_secretkey = who.curve_public_z85.encode(), who.curve_secret_z85.encode()
     thief.curve_serverkey = curve_key(a.device).encode()
     thief.connect(a.links.endpoint)
-    thief.send(frame.encode_hello(Hello(False, 1 << 20, 256 << 10)))
+    thief.send(frame.encode_hello(Hello(b"raw peer", 1 << 20, 256 << 10)))
     assert await asyncio.to_thread(thief.poll, 300) == 0
     assert a.links.status() == []
     thief.close()
@@ -452,9 +453,9 @@ async def test_a_slow_handler_hears_of_one_link_after_the_other(mesh: Make) -> N
     for message in (b"1", b"2", b"3"):
         assert a.send(b, message)
     for ups in (2, 3):
-        await until(lambda: a.links.queued_bytes(b.device) == 0)
+        await until(lambda: a.queued_bytes(b) == 0)
         await asyncio.sleep(0.05)  # what was sent has arrived there
-        a.links.drop(b.device, "test")
+        a.drop(b)
         await until(lambda ups=ups: a.events.count(("up", b.device)) == ups)
     await asyncio.sleep(0.05)
     assert b.events == [("up", a.device)]
@@ -627,7 +628,7 @@ async def test_fault_34_a_reader_that_does_not_read_is_dropped_and_catches_up_la
     async with asyncio.timeout(5):
         while a.send(b, bytes(100_000)):
             taken += 1
-            assert a.links.queued_bytes(b.device) <= 2 << 20
+            assert a.queued_bytes(b) <= 2 << 20
             await asyncio.sleep(0.001)
     # The queue here, the window, and what the reader lets wait: bounded in bytes, whatever is sent.
     assert taken * 100_000 <= (2 << 20) + (1 << 20) + (2 << 20) + (1 << 20)
@@ -769,3 +770,68 @@ async def test_links_are_not_used_after_fork(mesh: Make) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     assert a.send(b, b"from the parent")
     await until(lambda: b.messages == [b"from the parent"])
+
+
+# Copies: several running programs with one device id
+
+
+async def test_each_copy_of_a_device_has_a_link_of_its_own(mesh: Make) -> None:
+    """Whoever leads and whoever dials."""
+    for number, copied in ((1, 2), (2, 1)):
+        hub, first, second = await mesh(number).start(), mesh(copied), mesh(copied)
+        await first.start(hub.as_peer())
+        await hub.linked(first)
+        await second.start()
+        hub.links.add_peer(second.as_peer())
+        await until(lambda hub=hub, first=first: len(hub.links.linked(first.device)) == 2)
+        await until(lambda hub=hub, second=second: second.links.is_up(hub.device))
+        for run in hub.links.linked(first.device):
+            assert hub.links.send(run, run.run)
+        await until(lambda first=first, second=second: first.messages and second.messages)
+        assert (first.messages, second.messages) == ([first.links.run], [second.links.run])
+        assert not hub.reasons
+        await asyncio.gather(*(device.links.stop() for device in (first, second, hub)))
+
+
+async def test_copies_that_dial_each_other_at_once_have_one_link(mesh: Make) -> None:
+    first, second = mesh(1), mesh(1)
+    await asyncio.gather(first.start(), second.start())
+    for here, there in ((first, second), (second, first)):
+        here.links.add_peer(there.as_peer())
+    await until(lambda: first.links.linked(first.device) and second.links.linked(first.device))
+    await until(lambda: all(len(list(d.links._by_transport)) == 1 for d in (first, second)))
+    assert len(first.links.linked(first.device)) == len(second.links.linked(first.device)) == 1
+    assert first.links.linked(first.device)[0].run == second.links.run
+
+
+async def test_a_program_begun_anew_takes_the_place_of_one_that_died_unnoticed(
+    mesh: Make, raw: Callable[..., RawPeer]
+) -> None:
+    """Its run is another, so it might be a copy; but the old one does not show that it lives."""
+    for here, there in ((1, 2), (2, 1)):  # as follower and as leader
+        a = mesh(here, heartbeat_interval_ms=200)
+        await a.start()
+        who = identity(there)
+        a.members.add(who.device)
+        silent = await raw(who, a).open()
+        await until(lambda a=a, who=who: a.links.is_up(who.device))
+        lives = await raw(who, a, run=b"run two.", answers=True).open()
+        await until(lambda a=a, who=who: len(a.links.linked(who.device)) == 2)
+        await until(lambda silent=silent: silent.reason)
+        assert [peer.run for peer in a.links.linked(who.device)] == [b"run two."]
+        assert not lives.reason
+
+
+async def test_of_many_copies_the_one_heard_of_longest_ago_makes_way(mesh: Make, raw: Callable[..., RawPeer]) -> None:
+    a = mesh(1)
+    await a.start()
+    who = identity(2)
+    a.members.add(who.device)
+    copies: list[RawPeer] = []
+    for number in range(frame.MAX_RUNS + 1):
+        copies.append(await raw(who, a, run=bytes([number]) * 8, answers=True).open())
+        await until(lambda number=number: bytes([number]) * 8 in [p.run for p in a.links.linked(who.device)])
+    await until(lambda: any(copy.reason for copy in copies))
+    assert len(a.links.linked(who.device)) == frame.MAX_RUNS
+    assert sum(bool(copy.reason) for copy in copies) == 1
+    assert not copies[-1].reason

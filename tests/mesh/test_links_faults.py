@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from aico_crdt.mesh import Peer
+from aico_crdt.mesh import Instance, Peer
 from tests.mesh.proxy import Proxy
 from tests.mesh.support import Device, until
 
@@ -28,14 +28,14 @@ class Talker(Device):
         self.count = 0
         self.heard: list[list[bytes]] = []
 
-    def on_up(self, device: bytes) -> None:
-        super().on_up(device)
+    def on_up(self, peer: Instance) -> None:
+        super().on_up(peer)
         self.ups += 1
         self.count = 0
         self.heard.append([])
 
-    async def on_message(self, device: bytes, message: bytes) -> None:
-        await super().on_message(device, message)
+    async def on_message(self, peer: Instance, message: bytes) -> None:
+        await super().on_message(peer, message)
         self.heard[-1].append(message)
 
     def say(self) -> bool:
@@ -76,8 +76,8 @@ async def test_fault_14_one_link_and_one_stream_whatever_happens_to_the_wires(se
             to_b.freeze,
             to_a.thaw,
             to_b.thaw,
-            lambda: a.links.drop(b.device, "test"),
-            lambda: b.links.drop(a.device, "test"),
+            lambda: a.drop(b),
+            lambda: b.drop(a),
         ]
         for _ in range(25):
             for _ in range(rng.randrange(4)):

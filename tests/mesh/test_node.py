@@ -17,7 +17,7 @@ import pytest
 from aico_crdt.companion import KINDS, Store
 from aico_crdt.config import Config
 from aico_crdt.errors import DiskFull
-from aico_crdt.mesh import Node, Peer
+from aico_crdt.mesh import Instance, Node, Peer
 from aico_crdt.mesh import node as node_module
 from aico_crdt.store import StoreReplica, membership
 from aico_crdt.sync import Arriving, Session, Tick
@@ -115,7 +115,8 @@ async def test_a_session_hears_of_parts_of_messages(family: Family, monkeypatch:
     node = await family.node(a)
     await family.node(b, node)
     await until(lambda: connected(node, b.device))
-    node.on_part(b.device)
+    (run,) = (bytes.fromhex(peer["run"]) for peer in node.status()["peers"])
+    node.on_part(Instance(b.device, run))
     await until(lambda: Arriving() in heard)
     await until(lambda: Tick() in heard[heard.index(Arriving()) :])
     assert heard.count(Arriving()) == 1

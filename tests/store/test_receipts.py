@@ -141,6 +141,24 @@ def test_an_older_word_says_nothing_of_what_is_lacking(family: Any) -> None:
     assert a.receipt("memory", made).on == (b.device,)
 
 
+def test_of_a_doubted_device_nothing_is_counted_until_it_is_said_again(family: Any) -> None:
+    """Several copies of it run: neither what was noted before nor what its entries build on tells of them all."""
+    a, b = family(2)
+    made = a.create("memory", {"content": 1})
+    send(a, b)
+    assert a.receipt("memory", made).on == (b.device,)
+    tag, replica = a.directory.find("own", "memory").tag, StoreReplica(a)
+    head = replica.heads(tag)[0]
+    replica.doubt(b.device)
+    assert a.receipt("memory", made).on == ()
+    b.create("memory", {"content": 2})
+    runs, _ = StoreReplica(b).read_entries(tag, [(b.device, b.incarnation, 1)], 1 << 20)
+    assert replica.ingest(tag, runs, b.device).applied
+    assert a.receipt("memory", made).on == ()
+    replica.acknowledged(b.device, tag, [head.held], [])
+    assert a.receipt("memory", made).on == (b.device,)
+
+
 def test_receipts_survive_closing_and_opening(family: Any) -> None:
     a, b = family(2)
     made = a.create("memory", {"content": 1})

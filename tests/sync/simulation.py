@@ -269,7 +269,7 @@ class World:
     def _announce(self, number: int, name: bytes, entries: list[Entry], source: bytes) -> None:
         """Tell every session of a commit, one author at a time."""
         for entry in entries:
-            event = Committed(name, runs_of([entry]), entry.header.device, source)
+            event = Committed(name, runs_of([entry]), entry.header.device, source=source)
             for link in self.links:
                 end = link.ends.get(number)
                 if end is not None:

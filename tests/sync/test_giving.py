@@ -53,7 +53,7 @@ def test_commits_of_others_go_to_peers_that_have_no_link_to_their_author() -> No
 
 def test_the_shell_may_know_better_who_is_linked() -> None:
     a, b, c = (MemoryReplica(seed, (T0,)) for seed in (1, 2, 3))
-    pair = Pair(a, b, connected=lambda device: device == c.device).open().run()
+    pair = Pair(a, b, connected=lambda device, _: device == c.device).open().run()
     pair.a.handle(Committed(T0, runs_of([c.write(T0, b"x")]), c.device))
     assert pushed(pair.a) == []
     commit(pair.a, T0)
@@ -70,6 +70,28 @@ def test_links_that_change_are_told_with_the_digests() -> None:
     pair.wait(2 * CONFIG.digest_interval_ms)
     pair.a.handle(Committed(T0, runs_of([c.write(T0, b"x")]), c.device))
     assert pushed(pair.a) == []
+
+
+def test_what_one_copy_of_the_peer_wrote_is_pushed_to_the_other() -> None:
+    """Both have the peer's id; their incarnations tell them apart."""
+    pair = fresh().open().run()
+    peer, run = pair.b.replica, runs_of([MemoryReplica(3).write(T0, b"x")])
+    pair.a.handle(Committed(T0, run, peer.device, peer.incarnation))
+    assert pushed(pair.a) == []
+    pair.a.handle(Committed(T0, run, peer.device, b"the copy"))
+    assert len(pushed(pair.a)) == 1
+
+
+def test_a_link_to_one_copy_of_an_author_is_no_link_to_the_other() -> None:
+    a, b, c = (MemoryReplica(seed, (T0,)) for seed in (1, 2, 3))
+    pair = Pair(a, b)
+    pair.b = End(b, a.device, links=lambda: [c.device + c.incarnation])
+    pair.open().run()
+    run = runs_of([c.write(T0, b"x")])
+    pair.a.handle(Committed(T0, run, c.device, c.incarnation))
+    assert pushed(pair.a) == []
+    pair.a.handle(Committed(T0, run, c.device, b"the copy"))
+    assert len(pushed(pair.a)) == 1
 
 
 def test_nothing_is_pushed_back_to_its_author_or_to_who_brought_it() -> None:

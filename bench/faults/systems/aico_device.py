@@ -13,7 +13,7 @@ from typing import Any
 import aico_crdt
 from aico_crdt.companion import Store
 from aico_crdt.errors import AicoError
-from aico_crdt.mesh import Lane, Node, Peer
+from aico_crdt.mesh import Instance, Lane, Node, Peer
 from bench import stores
 
 REDIAL_MAX_MS = 1000
@@ -86,7 +86,7 @@ class Posted(Device):
         self._loop.call_soon_threadsafe(self._node.part, bytes.fromhex(device))
 
     def hear(self, device: str, raw: str) -> None:
-        heard = self._node.on_message(bytes.fromhex(device), base64.b64decode(raw))
+        heard = self._node.on_message(Instance(bytes.fromhex(device), b""), base64.b64decode(raw))
         asyncio.run_coroutine_threadsafe(heard, self._loop).result()
 
     async def run(self) -> None:
@@ -106,11 +106,11 @@ class PostedNode(Node):
 
     def meet(self, device: bytes) -> None:
         self._post.linked.add(device)
-        self.on_up(device)
+        self.on_up(Instance(device, b""))
 
     def part(self, device: bytes) -> None:
         self._post.linked.discard(device)
-        self.on_down(device, "the network")
+        self.on_down(Instance(device, b""), "the network")
 
 
 class PostLinks:
@@ -134,17 +134,17 @@ class PostLinks:
     def recheck(self) -> None:
         pass
 
-    def send(self, device: bytes, message: bytes, lane: Lane) -> bool:
-        if device not in self.linked:
+    def send(self, peer: Instance, message: bytes, lane: Lane) -> bool:
+        if peer.device not in self.linked:
             return False
-        event = {"event": "message", "to": device.hex(), "raw": base64.b64encode(message).decode()}
+        event = {"event": "message", "to": peer.device.hex(), "raw": base64.b64encode(message).decode()}
         print(json.dumps(event), flush=True)
-        asyncio.get_running_loop().call_soon(self._node.on_sent, device, len(message))
+        asyncio.get_running_loop().call_soon(self._node.on_sent, peer, len(message))
         return True
 
-    def drop(self, device: bytes, reason: str) -> None:
-        print(json.dumps({"event": "drop", "to": device.hex()}), flush=True)
-        self._node.part(device)
+    def drop(self, peer: Instance, reason: str) -> None:
+        print(json.dumps({"event": "drop", "to": peer.device.hex()}), flush=True)
+        self._node.part(peer.device)
 
 
 def main() -> None:
