@@ -124,7 +124,8 @@ def encode_token(kind: Kind, value: int) -> bytes:
 
 def encode_hello(hello: Hello) -> bytes:
     """The bytes of a hello."""
-    return _HELLO.pack(VERSION, Kind.HELLO, hello.window, hello.chunk, hello.run, len(hello.linked)) + b"".join(hello.linked)
+    fixed = _HELLO.pack(VERSION, Kind.HELLO, hello.window, hello.chunk, hello.run, len(hello.linked))
+    return fixed + b"".join(hello.linked)
 
 
 def encode_bare(kind: Kind) -> bytes:

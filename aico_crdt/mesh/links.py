@@ -11,11 +11,11 @@ that both always mean the same line, the one with the smaller (device id, run) l
         open  ◀───────or───────────▶ open          the leader, on the line it chooses: its first
         open  ◀───────or───────────▶ open          the other answers; the link is up on both sides
 
-A hello tells to which runs of the other device its sender has links already. To a leader that believes in a link, a hello without one means that
-the link may be dead (or that the two crossed): it asks for a sign of life, and without one leaves it for the new line.
-A link ends with its line, and a line carries one link at most. A dialer rests while whom it would meet has a link; whom,
-it knows from its last attempt. When a further run of a device comes, those that had a link show that they live, since it
-may be the same program begun anew; of those that do, :data:`~aico_crdt.mesh.frame.MAX_RUNS` keep their links.
+A hello tells to which runs of the other device its sender has links already. To a leader that believes in a link, a
+hello without it means that the link may be dead (or that the two crossed): it asks for a sign of life, and without one
+leaves it for the new line. A link ends with its line, and a line carries one link at most. A dialer rests while whom it
+met last has a link. When a further run of a device comes, the others show that they live, since one of them may be the
+same program before it began anew; of those that do, :data:`~aico_crdt.mesh.frame.MAX_RUNS` keep their links.
 
 What happens to one run is told in order: up, messages, down, and only then the next up. Credit goes back to the
 sender while the messages that wait for the handler stay under ``receive_queue_bytes``.
@@ -108,7 +108,7 @@ class Links:
         self._loop = asyncio.get_running_loop()
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, min(64 + SOCKETS_A_PEER * self._config.max_peers, 65_536))
-        zap: ZapHandler | None = None
+        zap = None
         try:
             zap = ZapHandler(context, lambda key: self._admits(key) is not None)
             self._server = Server(context, self._identity, self._config, self._admits, self)
@@ -158,8 +158,7 @@ class Links:
         """Dials `peer` too, from now on; new endpoints take the place of those given before. Under its own id a device
         finds copies of itself; an endpoint that turns out to be this very program is given up."""
         self._check_running()
-        key = curve_key(peer.device)
-        remote = self._remote(peer.device)
+        key, remote = curve_key(peer.device), self._remote(peer.device)
         if remote.dialer is not None:
             remote.dialer.endpoints = peer.endpoints
             remote.wake.set()

@@ -77,8 +77,8 @@ class Node:
     ) -> None:
         """`peers` are dialed while they are members of the family; `random` yields so many bytes.
 
-        `on_link` is told, on the loop, of every device that gets its first link (the reason None) or loses its last: one
-        that was copied has a link for each copy that runs.
+        `on_link` is told, on the loop, of every device that gets its first link (its reason None) or loses its last. A
+        device that was copied has one for each copy that runs.
         """
         self._store = store
         self._config = config or store.config

@@ -14,8 +14,8 @@ _Condition = tuple[tuple[Place, ...], tuple[tuple[tuple[bytes, ...], int], ...]]
 
 
 class Exchange:
-    """One conversation with `peer`, called `name`. `incarnation` is the peer's, `listed` the collections it says it has;
-    `now_ms` is set by the session before each event."""
+    """One conversation with `peer`, called `name`. `incarnation` is the peer's, `listed` the collections it says it
+    has; `now_ms` is set by the session before each event."""
 
     def __init__(self, peer: bytes, name: bytes, replica: Replica, config: Config) -> None:
         self.peer = peer
@@ -39,7 +39,7 @@ class Exchange:
         self.listed = frozenset(tag for tag, _ in digests)
 
     def is_author(self, device: bytes, incarnation: bytes) -> bool:
-        """Whether the peer wrote what this writer did: a copy of the device, with an incarnation of its own, did not."""
+        """Whether the peer wrote what this writer did. A copy of the device has an incarnation of its own."""
         return device == self.peer and (not incarnation or incarnation == self.incarnation)
 
     def may_mention(self, tag: bytes) -> bool:

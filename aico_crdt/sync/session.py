@@ -73,10 +73,11 @@ class Session:
         peer: the device id the transport has authenticated.
         random: count → that many random bytes; for the session's name and the spread of its timers.
         name: what `Committed.source` calls this session; the peer's id where a device has one session at most.
-        links: the writers (device and incarnation, one after the other) this one has links to at the moment. Each side tells the other, so that what an author
-            pushes to both is not pushed again between them. Where that is out of date, digests repair.
-        connected: whether that peer has a link of its own to a writer, given as device and incarnation; by default, what
-            the peer says itself.
+        links: the writers (device and incarnation, one after the other) this one has links to at the moment. Each side
+            tells the other, so that what an author pushes to both is not pushed again between them. Where that is out
+            of date, digests repair.
+        connected: whether that peer has a link of its own to a writer (device, incarnation); by default, what the peer
+            says itself.
         formats: protocol formats to offer.
     """
 

@@ -28,7 +28,16 @@ Make = Callable[..., Device]
 class RawPeer:
     """A device that speaks frames by hand."""
 
-    def __init__(self, who: Identity, target: Device, *, key: str = "", answers: bool = False, run: bytes = b"raw peer", **settings: Any) -> None:
+    def __init__(
+        self,
+        who: Identity,
+        target: Device,
+        *,
+        key: str = "",
+        answers: bool = False,
+        run: bytes = b"raw peer",
+        **settings: Any,
+    ) -> None:
         self.run = run
         self.context = zmq.Context()
         self.answers = answers

@@ -1,4 +1,4 @@
-"""A device whose directory was copied, and both copies run: all that can reach each other hear all, whoever came first."""
+"""A device whose directory was copied, and both copies run: whoever came first, all hear all."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from aico_crdt.store import StoreReplica, membership
 from aico_crdt.sync.replica import IngestReport
 from tests.mesh.support import identity, until
 from tests.mesh.test_node import CONFIG
+
 
 class Copied:
     """Device 1, a copy of it, and device 2; each has written one memory before they meet."""
