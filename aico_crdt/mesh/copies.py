@@ -71,9 +71,9 @@ class Copies:
         words = self._words[peer.device][peer.run]
         gone = {(device, incarnation): seq for device, incarnation, seq in erased}
         said = []
-        for device, incarnation, *head in heads:
+        for device, incarnation, seq, digest, lacking in heads:
             feed = (tag, device, incarnation)
-            word = _Word(*head, gone.get(feed[1:], 0))
+            word = _Word(seq, digest, lacking, gone.get(feed[1:], 0))
             earlier = words.get(feed)
             if earlier is not None:  # one of fewer entries has been overtaken
                 newer = word if word.seq >= earlier.seq else earlier

@@ -50,7 +50,9 @@ def made() -> tuple[Copies, Noted]:
     return Copies(noted), noted  # type: ignore[arg-type]
 
 
-def say(copies: Copies, who: Instance, seq: int, feed: tuple[bytes, bytes] = FEED, gone: int = 0, lacking: int = 0) -> None:
+def say(
+    copies: Copies, who: Instance, seq: int, feed: tuple[bytes, bytes] = FEED, gone: int = 0, lacking: int = 0
+) -> None:
     head = HeldHead(*feed, seq, bytes([seq]) * 32, lacking)
     copies.acknowledged(who, TAG, [head], [(*feed, gone)] if gone else [])
 
