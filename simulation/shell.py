@@ -220,7 +220,7 @@ class Shell:
             self.announce()
 
     def _linked(self) -> list[bytes]:
-        return [talk.peer for talk in self._open_talks() if talk.session.state == "open"]
+        return [talk.session.writer for talk in self._open_talks() if talk.session.state == "open"]
 
     def _open_talks(self) -> list[Talk]:
         return [talk for talk in list(self.talks.values()) if not talk.over]
