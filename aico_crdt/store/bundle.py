@@ -53,6 +53,7 @@ from nacl.exceptions import CryptoError
 
 from aico_crdt import ids
 from aico_crdt.errors import BadSignature, InvalidValue, Malformed, NotYet, TooLarge, UnknownVersion, WrongFamily
+from aico_crdt.feed.entry import MAX_SEQ
 from aico_crdt.feed.exchange import FeedHead
 from aico_crdt.feed.packing import pack, unpack
 from aico_crdt.store import layout
@@ -397,7 +398,7 @@ def _read_frame(file: BinaryIO) -> bytes:
 
 
 _SHAPES: Final[dict[str, Callable[[list[Any]], bool]]] = {
-    "bundle": lambda v: _is_writer(v[1], v[2]) and isinstance(v[3], int),
+    "bundle": lambda v: _is_writer(v[1], v[2]) and _is_number(v[3], 0),
     "heads": lambda v: all(_is_head(h) for h in v[2]) and all(_is_place(p) for p in v[3]),
     "manifest": lambda v: isinstance(v[2], bytes),
     "runs": lambda v: all(run and all(isinstance(raw, bytes) for raw in run) for run in v[2]),
@@ -430,13 +431,17 @@ def _is_writer(device: Any, incarnation: Any) -> bool:
 
 def _is_head(head: list[Any]) -> bool:
     device, incarnation, floor, seq, digest, lacking, *_ = head
-    numbers = all(type(number) is int for number in (floor, seq, lacking))
-    return _is_writer(device, incarnation) and numbers and isinstance(digest, bytes)
+    numbers = _is_number(floor, 1) and _is_number(seq, 1) and _is_number(lacking, 0)
+    return _is_writer(device, incarnation) and numbers and isinstance(digest, bytes) and len(digest) == ids.HASH_BYTES
 
 
 def _is_place(place: list[Any]) -> bool:
     device, incarnation, seq = place
-    return _is_writer(device, incarnation) and type(seq) is int
+    return _is_writer(device, incarnation) and _is_number(seq, 1)
+
+
+def _is_number(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value <= MAX_SEQ
 
 
 def _is_body(key: Any, life: Any, body: Any) -> bool:

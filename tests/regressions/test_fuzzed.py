@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -12,6 +13,7 @@ from aico_crdt import aead
 from aico_crdt.errors import Malformed
 from aico_crdt.feed import Erased, Operation
 from aico_crdt.store import StoreReplica, attested
+from aico_crdt.store.bundle import take_bundle, write_bundle
 from aico_crdt.store.prune import DAY_MS, prune
 from tests.store.conftest import exchange, send
 from tests.store.hostile import Hostile, count, essence, give
@@ -98,3 +100,26 @@ def test_what_fills_a_gap_belongs_where_its_mark_says(family: Any, verb: str) ->
     assert count(a, b"N") == 1
     if verb == "update":
         assert give(c, whole).rejected == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lacking": -1}, {"lacking": 1 << 63}, {"seq": -5}, {"floor": 1 << 63}, {"hash": b"short"}, {"seq": 0}]
+)
+def test_a_bundle_whose_heads_hold_no_numbers_is_refused(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    """It was taken for the most part, and then escaped as an error of `struct`."""
+    a, b = family(2)
+    b.create("memory", {"content": "x"}, id="m")
+    path = tmp_path / "bundle"
+    with monkeypatch.context() as lying:
+        heads = StoreReplica.heads
+        lying.setattr(StoreReplica, "heads", lambda *of: tuple(head._replace(**wrong) for head in heads(*of)))
+        write_bundle(b, path)
+    before = essence(a)
+    with pytest.raises(Malformed):
+        take_bundle(a, path)
+    assert essence(a) == before
+    path.unlink()
+    write_bundle(b, path)
+    assert take_bundle(a, path).applied > 0
