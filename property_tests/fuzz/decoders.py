@@ -419,7 +419,7 @@ def session() -> Opening:
 def channel() -> Opening:
     """Frames of one connection, each led by its length in two bytes."""
     config = Config()
-    hello = frame.encode_hello(frame.Hello(True, 1 << 20, 1 << 16))
+    hello = frame.encode_hello(frame.Hello(b"r" * 8, 1 << 20, 1 << 16, (b"s" * 8, b"t" * 8)))
     whole = frame.encode_data(frame.Kind.SINGLE, frame.Lane.BULK, 0, 5, b"hello")
     parts = [
         frame.encode_data(frame.Kind.FIRST, frame.Lane.EMOTION, 1, 9, b"abc"),
@@ -440,7 +440,7 @@ def channel() -> Opening:
     def run(data: bytes) -> str:
         sent: list[bytes] = []
         here = Channel(config, lambda raw: sent.append(raw) is None, 0.0)
-        here.greet(has_link=False)
+        here.greet(b"h" * 8, (b"r" * 8,))
         here.open()
         at = 0
         while at < len(data):
