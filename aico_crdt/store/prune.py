@@ -117,18 +117,18 @@ class _Readers:
         self._attesters = [device for device in self._devices if family.trust_of(device) == "full"]
         self._attests = collection.space == LOCAL or family.trust_of(core.identity.device) == "full"
         self._heard: dict[bytes, int] = {}
-        self._held: dict[tuple[bytes, int], int] = {}
+        self._held: dict[tuple[bytes, int], receipts.Held] = {}
         for device in self._devices:
             for key, _ in records.scan(b"P" + device):
                 feed_number = int.from_bytes(key[33:], "big")
                 said = receipts.held(records, device, feed_number)
-                self._held[device, feed_number] = said.seq
+                self._held[device, feed_number] = said
                 self._heard[device] = max(said.heard_ms, self._heard.get(device, 0))
 
     def have(self, feed_number: int, header: Header) -> bool:
-        """Everyone holds that entry, or has been silent for too long since it was written."""
+        """Everyone knows that entry, or has been silent for too long since it was written; and it stays to be had."""
         for device in self._devices:
-            if device == header.device or self._held.get((device, feed_number), 0) >= header.seq:
+            if device == header.device or self._said(device, feed_number).seq >= header.seq:
                 continue
             since_ms = max(self._heard.get(device, 0), min(clock.milliseconds(header.hlc), self._now_ms))
             if self._now_ms - since_ms <= self._keep_ms:
@@ -137,9 +137,12 @@ class _Readers:
         # author alone may have lost it since with its disk, and is trusted with old ones only.
         old = self._now_ms - clock.milliseconds(header.hlc) > self._keep_ms
         return self._attests or any(
-            old if device == header.device else self._held.get((device, feed_number), 0) >= header.seq
+            old if device == header.device else self._said(device, feed_number).has(header.seq, header.seq)
             for device in self._attesters
         )
+
+    def _said(self, device: bytes, feed_number: int) -> receipts.Held:
+        return self._held.get((device, feed_number), receipts.Held())
 
 
 def _choose(

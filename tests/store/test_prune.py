@@ -11,7 +11,8 @@ import pytest
 from aico_crdt.config import Config
 from aico_crdt.crdt import Document, record
 from aico_crdt.errors import MapFull
-from aico_crdt.store import DocumentStore, StoreReplica, layout, refold
+from aico_crdt.feed.exchange import HeldHead
+from aico_crdt.store import DocumentStore, StoreReplica, layout, membership, refold
 from aico_crdt.store import prune as prune_module
 from aico_crdt.store.prune import DAY_MS, compact, prune
 from aico_crdt.store.receipts import receipt
@@ -407,3 +408,28 @@ def test_a_collection_too_large_for_a_manifest_is_given_as_entries_all_the_same(
     assert "no manifest of memory" in caplog.text
     send(a, b)
     assert view(b) == view(a)
+
+
+def test_who_holds_only_a_stub_keeps_no_body_for_others(family: Any) -> None:
+    """A limited device drops its entries only where somebody who can bring others up holds what they wrote."""
+    a, phone = family(2, trusts=["limited"])
+    phone.create("memory", {"content": "one"}, id="m", space="family")
+    exchange(a, phone)
+    assert prune(a).entries
+    c = family.join(a, 5)
+    send(a, c, bodies=False)
+    send(a, phone)
+    membership.revoke(c, a.device)
+    send(c, phone)
+    assert c.get("memory", "m").stub
+    tag = phone.directory.find("family", "memory").tag
+    heads = [
+        HeldHead(head.device, head.incarnation, head.seq, head.hash, lacking)
+        for head, lacking in ((head, head.seq) for head in StoreReplica(c).heads(tag))
+    ]
+    StoreReplica(phone).acknowledged(c.device, tag, heads, [])
+    assert prune(phone).entries == 0
+    exchange(c, phone)
+    assert not c.get("memory", "m").stub
+    StoreReplica(phone).acknowledged(c.device, tag, [head._replace(lacking=0) for head in heads], [])
+    assert prune(phone).entries
