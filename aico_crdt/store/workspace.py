@@ -460,7 +460,8 @@ class Workspace:
             self.records.put(layout.feed(*name), self._feeds[name].pack())
         self._dirty_feeds.clear()
         self.counters.commits += 1
-        self.known = Known(self.counters.save(self.records), self._feeds, self._heads, self.rows, self._texts, self._complete)
+        counters = self.counters.save(self.records)
+        self.known = Known(counters, self._feeds, self._heads, self.rows, self._texts, self._complete)
 
     def _write_document(self, opened: OpenDocument) -> None:
         record = opened.record
