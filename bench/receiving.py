@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +20,20 @@ WINDOW_BYTES = 1 << 20
 Batch = tuple[bytes, list[Run]]
 
 
+@contextmanager
+def offered(place: Path, entries: int) -> Iterator[tuple[Store, bytes, list[Batch]]]:
+    """(who takes, from whom, what): one-item entries of a peer that were not taken yet."""
+    with stores.fresh(place, max_items=1) as giver:
+        stores.join_family(giver, place / "taker", 2)
+        stores.in_groups(giver, [stores.begin(giver, number) for number in range(0, entries, 500)])
+        before, started = heads_of(giver), batches_of(giver, {})
+        stores.in_groups(giver, [stores.say(giver, number) for number in range(entries)])
+        batches = batches_of(giver, before)
+        with stores.open_store(place / "taker", 2) as taker:
+            take(taker, started, giver.device)
+            yield taker, giver.device, batches
+
+
 def ingest(bench: Bench) -> Result:
     """One-item entries in the runs a session would get, every check made; the commit's sync included."""
     entries, rounds = bench.size(20_000, 1000), bench.size(3, 2)
@@ -27,14 +43,14 @@ def ingest(bench: Bench) -> Result:
         for number, path in enumerate(paths):
             stores.join_family(giver, path, 2 + number)
         stores.in_groups(giver, [stores.begin(giver, number) for number in range(0, entries, 500)])
-        before, started = _heads(giver), _batches(giver, {})
+        before, started = heads_of(giver), batches_of(giver, {})
         stores.in_groups(giver, [stores.say(giver, number) for number in range(entries)])
-        batches = _batches(giver, before)
+        batches = batches_of(giver, before)
         for number, path in enumerate(paths):
             with stores.open_store(path, 2 + number) as taker:
-                _take(taker, started, giver.device)
+                take(taker, started, giver.device)
                 begin = time.perf_counter()
-                applied = _take(taker, batches, giver.device)
+                applied = take(taker, batches, giver.device)
                 rates.append(applied / (time.perf_counter() - begin))
                 assert applied == entries
         raw = _lmdb_alone(place, batches)
@@ -57,11 +73,11 @@ def _lmdb_alone(place: Path, batches: list[Batch]) -> float:
 Heads = dict[tuple[bytes, bytes, bytes], int]
 
 
-def _heads(store: Store) -> Heads:
+def heads_of(store: Store) -> Heads:
     return {(tag, head[0], head[1]): head[2] for tag, heads in store.heads().items() for head in heads}
 
 
-def _batches(giver: Store, after: Heads) -> list[Batch]:
+def batches_of(giver: Store, after: Heads) -> list[Batch]:
     """What `giver` has beyond `after`, cut as a session would."""
     replica = StoreReplica(giver)
     found = []
@@ -80,7 +96,7 @@ def _batches(giver: Store, after: Heads) -> list[Batch]:
     return found
 
 
-def _take(taker: Store, batches: list[Batch], source: bytes) -> int:
+def take(taker: Store, batches: list[Batch], source: bytes) -> int:
     """Returns how many entries were applied."""
     replica = StoreReplica(taker)
     applied = 0
