@@ -208,8 +208,12 @@ class AsyncConversations:
     async def get(self, conversation_id: str) -> Row:
         return await asyncio.to_thread(self._verbs.get, conversation_id)
 
-    async def messages(self, conversation_id: str, *, limit: int = 50, before_ms: int | None = None) -> list[Row]:
-        return await asyncio.to_thread(lambda: self._verbs.messages(conversation_id, limit=limit, before_ms=before_ms))
+    async def messages(
+        self, conversation_id: str, *, limit: int = 50, before: Row | str | None = None, before_ms: int | None = None
+    ) -> list[Row]:
+        return await asyncio.to_thread(
+            lambda: self._verbs.messages(conversation_id, limit=limit, before=before, before_ms=before_ms)
+        )
 
     async def recent(self, *, limit: int = 20) -> list[Row]:
         return await asyncio.to_thread(lambda: self._verbs.recent(limit=limit))

@@ -76,10 +76,26 @@ class Conversations:
         """The head of a conversation. Raises NotFound."""
         return self._store.get(KIND, conversation_id)
 
-    def messages(self, conversation_id: str, *, limit: int = 50, before_ms: int | None = None) -> list[Row]:
-        """The last messages of a conversation, oldest first."""
+    def messages(
+        self, conversation_id: str, *, limit: int = 50, before: Row | str | None = None, before_ms: int | None = None
+    ) -> list[Row]:
+        """The last messages of a conversation, oldest first: by their timestamps, and those of one millisecond in the
+        order in which they were said, which no edit of their text changes. It is the same on every device.
+
+        Args:
+            before: the oldest message seen so far, or its id: only messages before it, so that pages neither skip nor
+                repeat one. Pass the row where it may be forgotten or edited meanwhile.
+            before_ms: only messages of earlier timestamps (Unix ms); all of that millisecond are left out.
+
+        Raises:
+            NotFound: `before` is an id that is no message of this conversation here.
+        """
         last = (1 << 64) - 1 if before_ms is None else before_ms - 1
-        found = self._store.query(KIND, "conversation", conversation_id, last=last, limit=limit, newest_first=True)
+        if last < 0:
+            return []
+        found = self._store.query(
+            KIND, "conversation", conversation_id, last=last, limit=limit, newest_first=True, after=before
+        )
         return found[::-1]
 
     def recent(self, *, limit: int = 20) -> list[Row]:

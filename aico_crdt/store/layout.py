@@ -22,7 +22,7 @@ prefix  key after it                         value
 ``O``   `#` document key 16 arrival u64 i16  `@` seq u64 index u16: items of the living life since its base
 ``T``   `#` document key 16                  tombstone: greatest dead life, stamp, where it went (sealed)
 ``U``   due ms u64 `#` document key 16 life  a dead life whose key is still to be destroyed: slot, feed, seq
-``X``   `#` index 8 order u64 key 16         an index entry, empty
+``X``   `#` index 8 order u64 born u64 key   an index entry, empty
 ``L``   change u64                           change log: `#`, document key, life, what, stamp
 ``N``   `@` seq u64 index u16                an item that came erased before its forget did: `#`, document key, life
 ``H``   number u64                           an entry on hold, sealed
@@ -145,8 +145,13 @@ def erasure(due_ms: int, number: int, key: bytes, life: int) -> bytes:
     return b"U" + U64.pack(due_ms) + COLLECTION.pack(number) + key + FEED.pack(life)
 
 
-def index(number: int, name: bytes, order: int, key: bytes) -> bytes:
-    return b"X" + COLLECTION.pack(number) + name + U64.pack(order) + key
+def index(number: int, name: bytes, order: int, born: int, key: bytes) -> bytes:
+    """Rows of equal order come in the order of their births (stamps)."""
+    return index_prefix(number, name) + U64.pack(order) + U64.pack(born) + key
+
+
+def index_prefix(number: int, name: bytes) -> bytes:
+    return b"X" + COLLECTION.pack(number) + name
 
 
 def change(number: int) -> bytes:

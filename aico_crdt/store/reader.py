@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Final
 
 from aico_crdt import ids
@@ -102,46 +103,82 @@ class Reader:
         limit: int = 1000,
         newest_first: bool = False,
         spaces: Sequence[str] | None = None,
+        after: Row | str | None = None,
     ) -> list[Row]:
-        """Rows found under one index value, in its order (of several spaces merged), bounds inclusive.
+        """Rows found under one index value, in its order (of several spaces merged), bounds inclusive. Rows of equal
+        order come in the order of their births, on every device the same; an edit does not move them.
 
         Args:
             first, last: bounds of the order, usually Unix milliseconds.
             limit: at most so many rows.
+            after: the last row of the page before, or its id: only what follows it in this order. A row will do also
+                when its document has been forgotten or edited meanwhile.
+
+        Raises:
+            NotFound: `after` is an id that is not here, or is not found under this value.
         """
         if not 0 < limit <= 100_000:
             raise InvalidValue("A query's limit is 1 to 100,000 rows.")
         name = index_hash(self._core.index_secret, index, value)
-        found: list[tuple[int, bytes, Row]] = []
+        found: list[tuple[bytes, Row]] = []
         with self._read() as records:
+            beyond = None if after is None else self._place(records, kind, name, after)
             for collection in self._core.directory.of_kind(kind):
                 if spaces is not None and collection.space not in spaces:
                     continue
                 taken = 0
-                for order, key in self._index(records, collection, name, first, last, newest_first):
-                    row = rows.read(self._core, records, collection, key)
+                for place in self._index(records, collection, name, first, last, newest_first, beyond):
+                    row = rows.read(self._core, records, collection, place[16:])
                     if row is None:
                         continue
-                    found.append((order, key, row))
+                    found.append((place, row))
                     taken += 1
                     if taken == limit:
                         break
-        found.sort(key=lambda item: item[:2], reverse=newest_first)
-        return [row for _, _, row in found[:limit]]
+        found.sort(key=itemgetter(0), reverse=newest_first)
+        return [row for _, row in found[:limit]]
+
+    def _place(self, records: Records, kind: str, name: bytes, after: Row | str) -> bytes:
+        """Where a row stands in an index: its order, the stamp of its birth, its document's key."""
+        row: Row | None
+        if isinstance(after, str):
+            found = self.locate(records, kind, after)
+            row = None if found is None else rows.read(self._core, records, *found)
+        else:
+            row, collection = after, self._core.directory.find(after.space, kind)
+            found = None
+            if collection is not None:
+                key = self._core.directory.spaces[collection.space].document_key(kind, row.id)
+                found = collection, key
+        if row is not None and found is not None:
+            prefix = layout.index_prefix(found[0].number, name)
+            for index in rows.index_keys(self._core, *found, row.fields, row.born):
+                if index.startswith(prefix):
+                    return index[len(prefix) :]
+        raise NotFound(f"There is no {kind} here to go on after.", "Begin with the first page, or pass its row.")
 
     def _index(
-        self, records: Records, collection: Collection, name: bytes, first: int, last: int, newest_first: bool
-    ) -> Iterator[tuple[int, bytes]]:
-        prefix = b"X" + layout.COLLECTION.pack(collection.number) + name
+        self,
+        records: Records,
+        collection: Collection,
+        name: bytes,
+        first: int,
+        last: int,
+        newest_first: bool,
+        beyond: bytes | None,
+    ) -> Iterator[bytes]:
+        prefix = layout.index_prefix(collection.number, name)
         if newest_first:
-            start = prefix + layout.U64.pack(last) + b"\xff" * 17
+            end = layout.U64.pack(last) + b"\xff" * 25
+            start = end if beyond is None else min(end, beyond)  # where it begins is left out
         else:
-            start = prefix + layout.U64.pack(first)
-        for key, _ in records.scan_raw(prefix, start, reverse=newest_first):
+            begin = layout.U64.pack(first)
+            start = begin if beyond is None else max(begin, beyond + b"\0")
+        for key, _ in records.scan_raw(prefix, prefix + start, reverse=newest_first):
             order = int.from_bytes(key[11:19], "big")
             if (newest_first and order < first) or (not newest_first and order > last):
                 return
-            yield order, key[19:]
+            yield key[11:]
 
     def rows(self, kind: str, *, spaces: Sequence[str] | None = None) -> Iterator[Row]:
         """Every row of a kind, in order of document keys, over one snapshot."""

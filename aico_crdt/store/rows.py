@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
@@ -35,25 +35,36 @@ def fold(kind: Kind, document_id: str, document: Document) -> Folded:
 class OpenRow(NamedTuple):
     """A row as it is packed. `birth` is there when the document is a birth and nothing else: the incarnation that bore
     it, what its record says of a field otherwise than the row, and its stamp. The device is the document's creator.
-    `text` names the field, if any, that is the document's text and is read from its state."""
+    `text` names the field, if any, that is the document's text and is read from its state. `stamp` is that of its
+    birth, 0 where `birth` says it."""
 
     id: str
     fields: dict[str, Any]
     conflicts: dict[str, list[list[Any]]]
     birth: tuple[bytes, dict[str, Any], int] | None = None
     text: str | None = None
+    stamp: int = 0
+
+    @property
+    def born(self) -> int:
+        """Stamp of the birth."""
+        return self.stamp if self.birth is None else self.birth[2]
 
 
-def pack_row(document_id: str, folded: Folded, text: str = "") -> bytes:
-    """`text` is the document's: a field that is nothing else is left out where it is long."""
+def born(slots: Sequence[Slot]) -> int:
+    """Stamp of the first birth of a document; of what has none (an emotion register), 0: it would move as slots do."""
+    return min((slot.hlc for slot in slots if slot.name == BORN), default=0)
+
+
+def pack_row(document_id: str, folded: Folded, stamp: int, text: str = "") -> bytes:
+    """`stamp` is of the birth. `text` is the document's: a field that is nothing else is left out where it is long."""
     conflicts = {name: [list(v) for v in versions] for name, versions in folded.conflicts.items()}
     fields, apart = folded.fields, None
     if len(text) > MAX_TEXT_CHARS:
         apart = next((name for name, value in fields.items() if value is text), None)
-    row: list[Any] = [document_id, fields, conflicts]
     if apart is not None:
-        row = [document_id, {name: value for name, value in fields.items() if name != apart}, conflicts, None, apart]
-    packed: bytes = msgpack.packb(row)
+        fields = {name: value for name, value in fields.items() if name != apart}
+    packed: bytes = msgpack.packb([document_id, fields, conflicts, None, apart, stamp])
     return packed
 
 
@@ -66,8 +77,12 @@ def unpack_row(
 ) -> Row:
     row = msgpack.unpackb(packed, strict_map_key=False)
     conflicts = row[2]
-    if len(row) > 4:
-        row[1][row[4]] = text()
+    if len(row) == 4:
+        stamp = row[3][2]
+    else:
+        stamp = row[5]
+        if row[4] is not None:
+            row[1][row[4]] = text()
     return Row(
         collection.kind,
         row[0],
@@ -77,6 +92,7 @@ def unpack_row(
         {name: tuple([Version(*v) for v in versions]) for name, versions in conflicts.items()} if conflicts else {},
         record.stamp,
         ids.device_name(record.creator),
+        born=stamp,
     )
 
 
@@ -98,7 +114,7 @@ def write_birth(
     differing = {name: value for name, value in born.items() if fields.get(name, _ABSENT) is not value}
     record.stamp = birth.hlc
     record.state_hash = content_hash([slot], "", kind.version)
-    for index in index_keys(workspace.core, collection, key, fields):
+    for index in index_keys(workspace.core, collection, key, fields, birth.hlc):
         workspace.records.put(index, b"")
     place = layout.life(b"R", record.slot)
     packed: bytes = msgpack.packb([opened.id, fields, {}, [incarnation, differing, birth.hlc]])
@@ -106,10 +122,10 @@ def write_birth(
     return True
 
 
-def index_keys(core: Core, collection: Collection, key: bytes, fields: Mapping[str, Any]) -> set[bytes]:
+def index_keys(core: Core, collection: Collection, key: bytes, fields: Mapping[str, Any], stamp: int) -> set[bytes]:
     secret, number = core.index_secret, collection.number
     return {
-        layout.index(number, index_hash(secret, name, value), max(0, min(order, MAX_ORDER)), key)
+        layout.index(number, index_hash(secret, name, value), max(0, min(order, MAX_ORDER)), stamp, key)
         for name, value, order in core.kinds[collection.kind].index(fields)
     }
 
@@ -124,7 +140,8 @@ def write(workspace: Workspace, opened: OpenDocument, document: Document, life_k
     record.stamp = max((slot.hlc for slot in slots), default=record.stamp)
     record.state_hash = document.content_hash(kind.version)
     place = layout.life(b"R", record.slot)
-    wanted = index_keys(workspace.core, collection, key, folded.fields)
+    stamp = born(slots)
+    wanted = index_keys(workspace.core, collection, key, folded.fields, stamp)
     if opened.born:
         added, gone = wanted, set()
     else:
@@ -136,7 +153,7 @@ def write(workspace: Workspace, opened: OpenDocument, document: Document, life_k
         workspace.records.delete(index)
     for index in added:
         workspace.records.put(index, b"")
-    workspace.records.put(place, sealing.seal(pack_row(opened.id, folded, text), place, life_key))
+    workspace.records.put(place, sealing.seal(pack_row(opened.id, folded, stamp, text), place, life_key))
     return wanted
 
 
@@ -145,7 +162,7 @@ def present_index_keys(
 ) -> set[bytes]:
     """The index keys of the row on disk; none when there is no row."""
     row = find(core, records, record)
-    return set() if row is None else index_keys(core, collection, key, row.fields)
+    return set() if row is None else index_keys(core, collection, key, row.fields, row.born)
 
 
 def find(core: Core, records: Records, record: DocumentRecord) -> OpenRow | None:

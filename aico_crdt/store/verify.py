@@ -33,7 +33,7 @@ __all__ = ["Problem", "Progress", "Report", "verify", "verify_directory"]
 
 _KEY_BYTES: Final = {
     b"K": 17, b"F": 43, b"G": 5, b"E": 13, b"I": 15, b"A": 11, b"D": 19, b"S": 9, b"R": 9, b"B": 9, b"C": 13, b"O": 29,
-    b"T": 19, b"U": 31, b"X": 35, b"L": 9, b"H": 9, b"P": 37, b"V": 9, b"N": 15, b"Y": 27,
+    b"T": 19, b"U": 31, b"X": 43, b"L": 9, b"H": 9, b"P": 37, b"V": 9, b"N": 15, b"Y": 27,
     b"Q": 33,
 }  # fmt: skip
 """Length of every kind of key; names under M differ."""

@@ -74,7 +74,7 @@ def _check_row(scope: Scope, collection: Collection, key: bytes, record: Documen
         return 0
     if core.directory.spaces[collection.space].document_key(collection.kind, row.id) != key:
         raise Damaged("A row lies under another document's key.")
-    keys = rows.index_keys(core, collection, key, row.fields)
+    keys = rows.index_keys(core, collection, key, row.fields, row.born)
     for index in keys:
         if scope.records.get(index) is None:
             scope.report.add("index", index.hex(), "A row is missing from an index.")
@@ -94,7 +94,7 @@ def _check_whole(scope: Scope, collection: Collection, key: bytes, record: Docum
     row = rows.read(core, scope.records, collection, key)
     assert row is not None
     folded = rows.fold(kind, row.id, document)
-    if rows.pack_row(row.id, folded) != _packed(row):
+    if rows.pack_row(row.id, folded, rows.born(document.slots())) != _packed(row):
         raise Damaged("A document's row is not what its state folds to.")
     operations = next(scope.records.scan_raw(layout.document(b"O", collection.number, key)), None)
     if record.base == layout.BASE_IS_STATE and operations is not None:
@@ -112,7 +112,7 @@ def _check_whole(scope: Scope, collection: Collection, key: bytes, record: Docum
 def _packed(row: Row) -> bytes:
     from aico_crdt.store.kind import Folded
 
-    return rows.pack_row(row.id, Folded(row.fields, row.conflicts))
+    return rows.pack_row(row.id, Folded(row.fields, row.conflicts), row.born)
 
 
 def _orphans(scope: Scope, slots: set[int]) -> None:

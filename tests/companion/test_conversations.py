@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from aico_crdt.errors import InvalidValue, NotFound
+from aico_crdt.store.verify import verify
+from tests.store.conftest import Clock
 
 
 def test_a_conversation_and_its_messages(store: Any) -> None:
@@ -31,6 +33,83 @@ def test_pages_go_back_in_time(store: Any) -> None:
         seen = [row["text"] for row in page] + seen
         page = store.conversations.messages(talk, limit=10, before_ms=page[0]["timestamp"])
     assert seen == [f"line {n}" for n in range(25)]
+
+
+def pages(store: Any, talk: str, limit: int, *, by_id: bool = False) -> list[str]:
+    """All messages, asked for page by page from the last."""
+    seen: list[str] = []
+    page = store.conversations.messages(talk, limit=limit)
+    while page:
+        assert len(page) == limit or len(seen) + len(page) >= 200
+        seen = [row["text"] for row in page] + seen
+        page = store.conversations.messages(talk, limit=limit, before=page[0].id if by_id else page[0])
+    return seen
+
+
+def test_what_was_said_in_one_millisecond_keeps_its_order_on_every_device(
+    companions: Any, sync: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock stands still: only stamps tell what came first."""
+    a, b = companions(2)
+    monkeypatch.setattr(Clock, "__call__", lambda clock: clock.ms)
+    talk = a.conversations.start()
+    sync(a, b)
+    said = []
+    for n in range(200):
+        store = (a, b)[n // 20 % 2]
+        if n and n % 20 == 0:
+            sync(a, b)  # so the turns of the two follow each other
+        said.append((store.conversations.say(talk, "user", f"line {n}"), f"line {n}"))
+    sync(a, b)
+    texts = [text for _, text in said]
+    stamps = {row["timestamp"] for row in a.conversations.messages(talk, limit=500)}
+    assert len(stamps) == 1
+    for store in (a, b):
+        assert [row["text"] for row in store.conversations.messages(talk, limit=500)] == texts
+        assert [row["text"] for row in store.conversations.messages(talk, limit=30)] == texts[-30:]
+        assert pages(store, talk, 33) == texts
+    a.conversations.edit(said[7][0], text="edited")
+    sync(a, b)
+    texts[7] = "edited"
+    for store in (a, b):
+        assert pages(store, talk, 50, by_id=True) == texts
+        assert not verify(store).problems
+
+
+def test_a_page_goes_on_from_a_row_that_was_forgotten_meanwhile(store: Any) -> None:
+    talk = store.conversations.start()
+    said = [store.conversations.say(talk, "user", f"line {n}") for n in range(9)]
+    page = store.conversations.messages(talk, limit=3)
+    assert [row.id for row in page] == said[6:]
+    store.conversations.forget(page[0].id)
+    assert [row.id for row in store.conversations.messages(talk, limit=3, before=page[0])] == said[3:6]
+    with pytest.raises(NotFound, match="go on after"):
+        store.conversations.messages(talk, before=page[0].id)
+    with pytest.raises(NotFound, match="go on after"):
+        store.conversations.messages(store.conversations.start(), before=said[0])
+
+
+def test_before_a_time_leaves_out_all_of_that_millisecond(store: Any) -> None:
+    talk = store.conversations.start()
+    for n in range(9):
+        store.conversations.say(talk, "user", f"line {n}", timestamp=1000 + n // 3)
+    told = store.conversations.messages(talk, before_ms=1002)
+    assert [row["text"] for row in told] == [f"line {n}" for n in range(6)]
+    assert store.conversations.messages(talk, before_ms=1000) == store.conversations.messages(talk, before_ms=0) == []
+    first = store.conversations.messages(talk, before_ms=1002, before=told[4])
+    assert [row["text"] for row in first] == [f"line {n}" for n in range(4)]
+
+
+def test_a_query_goes_on_in_either_direction(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Clock, "__call__", lambda clock: clock.ms)
+    talk = store.conversations.start()
+    said = [store.conversations.say(talk, "user", f"line {n}") for n in range(6)]
+    for newest_first, order in ((False, said), (True, said[::-1])):
+        found, after = [], None
+        while page := store.query("conversation", "message", limit=4, newest_first=newest_first, after=after):
+            found += [row.id for row in page]
+            after = page[-1]
+        assert found == order
 
 
 def test_recent_talk_over_all_conversations(store: Any) -> None:
