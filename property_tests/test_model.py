@@ -49,6 +49,7 @@ from property_tests.model import (
     limit,
     manifest,
     prune,
+    refused,
     rejected,
     shows,
     sound,
@@ -58,6 +59,7 @@ from property_tests.model import (
     with_body,
     with_manifest,
 )
+from property_tests.model.documents import tombstones
 from property_tests.model.entry import Feed, hashes
 
 SOAK: Final = bool(os.environ.get("AICO_SOAK"))
@@ -346,22 +348,32 @@ class Family(RuleBasedStateMachine):
         """Shown is: what the author's own eyes say was overwritten; the same with a base as without."""
         entries = frozenset(self.pool[h] for h in hashes(store.received))
         assert hashes(applied(entries)) == hashes(applied(store.received))
-        told, shown, wanted = self.tell(applied(entries)), shows(store.replica), stubs(store.replica)
+        void = forks(entries) - refused(entries)
+        told, shown, wanted = self.tell(applied(entries), void), shows(store.replica), stubs(store.replica)
         assert repr(shows(Replica(entries))) == repr(told)
+        # A manifest brings what a lost branch forgot, and not the branch.
+        heard = void | {e for e in forks(frozenset(self.pool.values())) if self.forgot(e, store.replica.base)}
+        told = self.tell(applied(entries), heard)
         assert repr(shown) == repr({key: told[key] for key in told if key not in wanted})
         assert set(wanted) <= set(told), "a stub of what is forgotten"
-        assert forgotten(store.replica) == forgotten(Replica(entries))
+        assert forgotten(store.replica) == tombstones(heard, forgotten(Replica(entries)))
 
-    def tell(self, entries: frozenset[Entry]) -> dict[tuple[str, str], Document]:
-        """The documents, told by what each author had applied when it wrote."""
+    @staticmethod
+    def forgot(entry: Entry, base: Base) -> bool:
+        """Whether `base` has taken in all that `entry` forgot, if anything."""
+        ended = tombstones([entry])
+        return bool(ended) and all(base.dead.get(key, 0) >= life for key, life in ended.items())
+
+    def tell(self, entries: frozenset[Entry], void: frozenset[Entry]) -> dict[tuple[str, str], Document]:
+        """The documents, told by what each author had applied when it wrote; a life that `void` ended stays ended."""
         dead: dict[tuple[str, str], int] = {}
         slots: dict[tuple[str, str, int, str], dict[str, Slot]] = {}
-        for e in entries:
+        for e in entries | void:
             for operation in e.operations:
                 if isinstance(operation, Forget):
                     key = e.collection, operation.document
                     dead[key] = max(dead.get(key, 0), operation.life)
-                if isinstance(operation, Write):
+                if isinstance(operation, Write) and e not in void:
                     for name, value in operation.slots:
                         where = (e.collection, operation.document, operation.life, name)
                         slot = Slot(name, e.device, e.incarnation, e.hlc, value, e.hash)

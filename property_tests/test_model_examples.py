@@ -102,6 +102,21 @@ def test_at_a_fork_the_smaller_hash_is_in_force_and_a_dependency_on_the_other_is
     assert held(received - {chained}) == {trusting}, "not known to be void yet"
 
 
+def test_what_stood_before_a_lost_branch_was_seen_by_who_built_on_it() -> None:
+    start = after(by="c", name="5", do=say("before"))
+    won, lost = after(start, by="c", name="1"), after(start, by="c", name="2", do=say("lost"))
+    trusting = after(lost, by="b", name="3", do=say("b"))
+    assert values(HOME, start, won, lost, trusting) == ["b"]
+
+
+def test_a_life_that_a_lost_branch_ended_stays_ended() -> None:
+    born = after(by="a", name="6", do=say("x"))
+    start = after(born, by="b", name="5")
+    won, lost = after(start, by="b", name="1"), after(start, by="b", name="2", do=[Forget("m", 1)])
+    assert values(HOME, born, start, won) == ["x"]
+    assert values(HOME, born, start, won, lost) == []
+
+
 def test_fault_42_above_the_revocation_head_nothing_counts_but_what_one_in_force_stands_on() -> None:
     early = after(by="r", name="1", do=say("x"))
     known = after(early, by="r", name="2", do=say("y"))

@@ -49,15 +49,19 @@ def tombstones(entries: Iterable[Entry], known: Mapping[Key, int] | None = None)
 
 
 def documents(
-    entries: Entries, bodies: Mapping[Key, Document] | None = None, dead: Mapping[Key, int] | None = None
+    entries: Entries,
+    bodies: Mapping[Key, Document] | None = None,
+    dead: Mapping[Key, int] | None = None,
+    void: Entries = frozenset(),
 ) -> dict[Key, Document]:
     """What `entries`, all of them applied, make of the documents; keys sorted.
 
     Args:
         bodies: documents that the entries build on, where earlier operations are gone; their headers are not.
         dead: tombstones to respect besides those in `entries`.
+        void: entries of lost branches: they count for nothing, but who built on one had seen what was before it.
     """
-    past = pasts(entries)
+    past = pasts(entries | void)
     dead = tombstones(entries, dead)
     slots: defaultdict[Key, list[tuple[int, Slot]]] = defaultdict(list)
     for key, document in (bodies or {}).items():

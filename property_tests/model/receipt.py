@@ -9,7 +9,8 @@
 **In force by its own right**: the author is a member and the entry at or below its revocation head. **By
 grace**: it lies in the causal past of one in force by its own right. Grace is for entries, not for trust
 statements (``membership`` never looks at it). A void entry is never in force; where one in force stands on a
-void one, that dependency counts as met once the void one is known to be void.
+void one, that dependency counts as met once the void one is known to be void. What a void entry wrote does not count; a
+life that it ended stays ended, wherever it is known.
 
 **Witness.** A replica that would no longer apply something it has applied, because a revocation (or a fork
 among the statements or the witnesses) took its right away, writes an empty entry whose deps name it, in the

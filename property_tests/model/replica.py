@@ -26,7 +26,7 @@ from property_tests.model.causality import closed, forks, heads
 from property_tests.model.documents import Document, Key, documents, tombstones
 from property_tests.model.entry import DIRECTORY, Entries, Hashes, Head, by_hash, hashes
 from property_tests.model.membership import family
-from property_tests.model.receipt import applied
+from property_tests.model.receipt import applied, refused
 
 T = TypeVar("T")
 State = tuple[int, str]
@@ -68,13 +68,14 @@ class Manifest(NamedTuple):
 def shows(replica: Replica) -> dict[Key, Document]:
     """Every document a reader sees: alive and whole."""
     hidden = stubs(replica)
-    shown = documents(applied(replica.received), replica.base.bodies, replica.base.dead)
+    shown = documents(applied(replica.received), replica.base.bodies, forgotten(replica), forks(replica.received))
     return {key: document for key, document in shown.items() if key not in hidden}
 
 
 def forgotten(replica: Replica) -> dict[Key, int]:
-    """The greatest dead life of each document, by the entries and by the base."""
-    return tombstones(applied(replica.received), replica.base.dead)
+    """The greatest dead life of each document, by the entries and by the base. A void entry's forget counts as well."""
+    received = replica.received
+    return tombstones(applied(received) | (forks(received) - refused(received)), replica.base.dead)
 
 
 def stubs(replica: Replica) -> dict[Key, State]:
@@ -144,7 +145,7 @@ def body(replica: Replica, key: Key, cut: Hashes) -> Document | None:
     at_cut = frozenset(entry for entry in mine if entry.hash in cut)
     if cut != hashes(at_cut) or (replica.base.cut & hashes(mine)) - cut or key in stubs(replica):
         return None
-    return documents(at_cut, replica.base.bodies, replica.base.dead).get(key)
+    return documents(at_cut, replica.base.bodies, replica.base.dead, forks(replica.received)).get(key)
 
 
 def cut_of(replica: Replica, collection: str) -> Hashes:
@@ -174,7 +175,8 @@ def prune(replica: Replica, collection: str, up_to: Iterable[Head]) -> Replica:
         raise ValueError("only what has been applied, with all it stands on, and no statements")
     if cut_of(replica, collection) - hashes(below) or any(key[0] == collection for key in stubs(replica)):
         raise ValueError("a base only grows, and only over whole documents")
-    bodies = documents(below, _only(replica.base.bodies, collection), _only(replica.base.dead, collection))
+    void = forks(replica.received)
+    bodies = documents(below, _only(replica.base.bodies, collection), _only(replica.base.dead, collection), void)
     base = Base(
         replica.base.cut | hashes(below),
         {**_others(replica.base.states, collection), **{k: state_of(d) for k, d in bodies.items()}},
