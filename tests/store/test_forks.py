@@ -241,6 +241,22 @@ def test_what_was_built_on_a_lost_branch_brings_the_branch(family: Any, tmp_path
         assert all(forks.is_void(records, entry.header.hash) for entry in lost)
 
 
+def test_what_was_built_on_a_branch_that_is_not_known_waits(family: Any, tmp_path: Any) -> None:
+    loser, winner, [b, c] = forked(
+        family, tmp_path, lambda store: store.edit("memory", "m", {"content": "by loser"}), others=2
+    )
+    send(loser, b)
+    b.edit("memory", "m", {"content": "by b"})
+    winner.create("memory", {"content": "as long as the other branch"}, id="more")
+    send(winner, c)
+    tag = c.directory.find("own", "memory").tag
+    runs, _ = StoreReplica(b).read_entries(tag, [Place(b.device, b.incarnation, 1)], 1 << 20)
+    alone = [raw for run in runs for raw in run if decode_entry(raw).header.device == b.device]
+    assert StoreReplica(c).deliver(tag, [alone], b.device).held == len(alone)
+    send(b, c)
+    assert c.read("memory", "m").fields["content"] == "by b"
+
+
 def test_a_forget_that_only_a_limited_device_saw_reaches_all(family: Any, tmp_path: Any) -> None:
     a, b, c = family(3, trusts=["limited", "full"])
     a.create("memory", {"content": "of all"}, id="shared", space="family")
