@@ -247,14 +247,14 @@ def test_what_was_built_on_a_branch_that_is_not_known_waits(family: Any, tmp_pat
     )
     send(loser, b)
     b.edit("memory", "m", {"content": "by b"})
-    winner.create("memory", {"content": "as long as the other branch"}, id="more")
+    winner.edit("memory", "m", {"content": "by winner"})
     send(winner, c)
     tag = c.directory.find("own", "memory").tag
     runs, _ = StoreReplica(b).read_entries(tag, [Place(b.device, b.incarnation, 1)], 1 << 20)
     alone = [raw for run in runs for raw in run if decode_entry(raw).header.device == b.device]
     assert StoreReplica(c).deliver(tag, [alone], b.device).held == len(alone)
     send(b, c)
-    assert c.read("memory", "m").fields["content"] == "by b"
+    assert History.shown(c, "m") == {"by b", "by winner"}
 
 
 def test_a_forget_that_only_a_limited_device_saw_reaches_all(family: Any, tmp_path: Any) -> None:
