@@ -58,8 +58,8 @@ class Kind(Protocol):
 class Row:
     """What a reader gets of one document.
 
-    `hlc` is the newest stamp in it, `born` that of its birth; `device` the 12-character name of the device that bore it;
-    `stub` says that only its existence is known here, its body being elsewhere (fields are empty then).
+    `hlc` is the newest stamp in it, `born` that of its birth; `device` the 12-character name of the device that bore
+    it; `stub` says that only its existence is known here, its body being elsewhere (fields are empty then).
     """
 
     kind: str
