@@ -161,7 +161,7 @@ class NetworkFilesystem(MachineError):
 class Damaged(MachineError):
     """Bytes on disk do not verify."""
 
-    default_cure = "Run `aico-crdt verify`; what is damaged is fetched anew from a peer, or restore a backup."
+    default_cure = "Run `aico-crdt repair`: what is damaged is made or fetched anew; or restore a backup."
 
 
 class NewerFormat(MachineError):

@@ -15,13 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from aico_crdt.companion.kinds import KINDS
 from aico_crdt.errors import AicoError, MachineError
 from aico_crdt.store import DocumentStore, lives
+from aico_crdt.store.repair import repair
+from aico_crdt.store.vacuum import vacuum
 from aico_crdt.store.verify import verify
 from crash import work
 from crash.ledger import DID, WILL, Ledger, mark, observe
 from crash.shim import Shim
-from crash.work import CONFIG, DONE, Keeper, Step, text_of
+from crash.work import CONFIG, DEVICE, DONE, Keeper, Step, text_of
 from crash.zygote import Zygote, tell
 
 Named = tuple[str, Step]
@@ -184,6 +187,23 @@ def command(order: dict[str, Any]) -> None:
         if then:
             faults.append(f"{words[0]} afterwards: {third}")
     tell(count, code, error[-300:], faults[:5])
+
+
+def shrink(place: Path) -> None:
+    vacuum(place / work.STORE, config=CONFIG)
+
+
+def mend(place: Path) -> None:
+    repair(place / work.STORE, DEVICE, KINDS, config=CONFIG)
+
+
+def die_alone(order: dict[str, Any]) -> None:
+    """As :func:`die`, of what needs the store to itself: `shrink` or `mend`."""
+    place, shim = Path(order["place"]), Shim()
+    shim.watch(place)
+    shim.kill(order["step"], order["moment"])
+    {"shrink": shrink, "mend": mend}[order["piece"]](place)
+    tell("steps", shim.off())
 
 
 def die(order: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@
 `inspect`       status, inspect, log
 `why`           why
 `merge`         merge, diff, bundle
-`upkeep`        verify, compact, vacuum, backup, restore
+`upkeep`        verify, repair, compact, vacuum, backup, restore
 `transfer`      export, import
 `serving`       serve, sync
 `demo`          demo; `demo_story` what is written, `demo_process` and `demo_device` the

@@ -76,7 +76,7 @@ _FAMILIES: Final[Mapping[Callable[[], ModuleType], tuple[str, ...]]] = {
     _why: ("why",),
     _merge: ("merge", "diff", "bundle"),
     _transfer: ("export", "import"),
-    _upkeep: ("verify", "compact", "vacuum", "backup", "restore"),
+    _upkeep: ("verify", "repair", "compact", "vacuum", "backup", "restore"),
     _serving: ("serve", "sync"),
     _demo: ("demo",),
 }

@@ -1,4 +1,4 @@
-"""Keeping a store sound: verify, compact, vacuum, backup, restore."""
+"""Keeping a store sound: verify, repair, compact, vacuum, backup, restore."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from aico_crdt.cli import output
-from aico_crdt.cli.command import as_json, command
+from aico_crdt.cli.command import InputFile, as_json, command
 from aico_crdt.cli.opening import App
 from aico_crdt.companion.kinds import KINDS
 from aico_crdt.errors import Damaged
@@ -17,6 +17,9 @@ from aico_crdt.store.backup import backup as take_backup
 from aico_crdt.store.backup import read_backup
 from aico_crdt.store.backup import restore as restore_backup
 from aico_crdt.store.environment import read_label
+from aico_crdt.store.membership import MAX_ADMISSION_BYTES
+from aico_crdt.store.repair import ASIDE_FILE
+from aico_crdt.store.repair import repair as mend
 from aico_crdt.store.vacuum import vacuum as write_anew
 from aico_crdt.store.verify import Report, verify_directory
 from aico_crdt.store.verify import verify as verify_store
@@ -48,7 +51,7 @@ def verify(app: App, refold: bool, in_json: bool) -> None:
     if not report.clean:
         raise Damaged(
             f"{output.plural(len(report.problems) + report.more, 'problem')} found in the store at {app.store_path}.",
-            "Restore a backup, or make the store anew and sync it with a device that holds the same.",
+            "Run `aico-crdt repair`, or restore a backup.",
         )
 
 
@@ -66,6 +69,40 @@ def _show_report(report: Report, in_json: bool) -> None:
         output.say(f"{problem.kind} {problem.where}: {problem.what}")
     if report.more:
         output.say(f"… and {report.more:,} more.")
+
+
+@command("repair", short_help="Mend a damaged data file.")
+@click.option(
+    "--admission", type=InputFile(), metavar="ADMISSION",
+    help="Take the family's statements from this admission, which `aico-crdt admit` on another device wrote anew.",
+)  # fmt: skip
+@as_json
+def repair(app: App, admission: Path | None, in_json: bool) -> None:
+    """Mend a damaged data file: set aside what is damaged, make anew what follows from the rest, ask for the rest.
+
+    What cannot be made anew is fetched by the next sync with a device that holds it; of a whole document that was lost
+    only a full-trust device can tell. Nobody may have the store open meanwhile. The damaged file is kept beside the new
+    one, as data.damaged, until it is removed or another repair takes its place.
+    """
+    app.kept = "Nothing was changed."
+    directory = app.store_path
+    identity = app.identity(directory, read_label(directory).device, app.key)
+    raw = None
+    if admission is not None:
+        with admission.open("rb") as stream:
+            raw = stream.read(MAX_ADMISSION_BYTES + 1)
+    with output.progress("Repairing") as told:
+        done = mend(directory, identity, KINDS, admission=raw, config=app.config(), progress=told.step)
+    if in_json:
+        aside = str(directory / ASIDE_FILE) if done.changed else None
+        output.dump("repair", {"places": done.places, "done": done.counts, "aside": aside})
+        return
+    if not done.changed:
+        output.say("Sound: there is nothing to mend.")
+        return
+    output.facts([("places where records were lost", f"{done.places:,}")])
+    output.facts(sorted((name, f"{count:,}") for name, count in done.counts.items()))
+    output.say(f"The store is sound. The damaged file is {directory / ASIDE_FILE}. Sync to fetch what is missing.")
 
 
 @command("compact", short_help="Drop what nobody needs any more.")
@@ -168,6 +205,7 @@ def restore(app: App, source: Path, in_json: bool) -> None:
 
 COMMANDS: Final[dict[str, click.Command]] = {
     "verify": verify,
+    "repair": repair,
     "compact": compact,
     "vacuum": vacuum,
     "backup": backup,

@@ -257,21 +257,31 @@ def join(
     spaces = [open_space(sealed, identity) for sealed in offered.keys]
     if DIRECTORY not in {space.name for space in spaces}:
         raise Malformed("This admission lacks the keys of the directory.", "Have it written anew.")
-    entries = [decode_entry(entry) for entry in offered.entries]
     tag = next(space for space in spaces if space.name == DIRECTORY).tag(DIRECTORY)
-    if any(entry.header.tag != tag or entry.header.family != offered.family for entry in entries):
+    headers = [decode_entry(entry).header for entry in offered.entries]
+    if any(header.tag != tag or header.family != offered.family for header in headers):
         raise WrongFamily("The entries of this admission are of another family.", "Have it written anew.")
     _make(path, identity, kinds, offered.family, spaces, config, clock_ms, random)
     with (
         _removed_unless_made(path),
         DocumentStore.open(path, identity, kinds, config=config, clock_ms=clock_ms, random=random) as store,
     ):
-        runs = [Run(entry.header.feed, (entry,)) for entry in entries]
-        StoreReplica(store).ingest_runs(tag, runs, offered.admitter)
-        if not store.directory.family.may_connect(identity.device):
-            raise WrongFamily("This admission does not prove an admission.", "Have it written anew.")
+        take_statements(store, offered)
         with store.writing() as workspace:
             workspace.records.put(layout.meta("fresh"), place_id(store.path))
+
+
+def take_statements(store: DocumentStore, offered: Admission) -> None:
+    """Take the directory's entries of an admission into a store that has none.
+
+    Raises:
+        WrongFamily: they do not prove that this device was admitted.
+    """
+    entries = [decode_entry(entry) for entry in offered.entries]
+    runs = [Run(entry.header.feed, (entry,)) for entry in entries]
+    StoreReplica(store).ingest_runs(store.directory.directory.tag, runs, offered.admitter)
+    if not store.directory.family.may_connect(store.device):
+        raise WrongFamily("This admission does not prove an admission.", "Have it written anew.")
 
 
 def revoke(store: DocumentStore, device: bytes) -> None:

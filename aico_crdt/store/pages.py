@@ -14,11 +14,12 @@ u64, map size u64, two trees (free pages, records), last page u64, transaction u
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,7 +48,7 @@ _HEADER_BYTES: Final = 16
 _MAX_DEPTH: Final = 32  # CURSOR_STACK in mdb.c
 _SIZES: Final = frozenset(1 << shift for shift in range(9, 17))
 _INTEGER_KEY: Final = 8
-_RESTORE: Final = "Restore a backup, or make the store anew and sync it with a peer."
+_RESTORE: Final = "Run `aico-crdt repair`, or restore a backup."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,17 @@ def read_metas(raw: bytes) -> list[Meta]:
     """
     first = _read_meta(raw, 0)
     return [first, _read_meta(raw, first.page_size)]
+
+
+def read_sound_metas(raw: bytes) -> list[Meta]:
+    """Those of the two meta pages that are whole, newest first, as far as their numbers can be believed."""
+    found = []
+    for start in [0, *sorted(_SIZES)]:
+        with contextlib.suppress(Damaged):
+            meta = _read_meta(raw, start)
+            if start in (0, meta.page_size):
+                found.append(meta)
+    return sorted(found[:2], key=lambda meta: -meta.transaction)
 
 
 def _read_meta(raw: bytes, start: int) -> Meta:
@@ -158,6 +170,19 @@ def check(directory: Path, transaction: int | None = None) -> list[str]:
     return faults
 
 
+Range = tuple[bytes, bytes | None]
+"""What lies between two keys, neither of them included. None: to the end."""
+
+
+def salvage(
+    directory: Path, meta: Meta, sound: Callable[[bytes, bytes], bool], lost: list[Range]
+) -> Iterator[tuple[bytes, bytes]]:
+    """The records of the snapshot `meta` that can be read and are `sound`, in key order. Between which of them others
+    were is added to `lost`. Pages that are free are not looked at, whatever leads to them: they hold what was."""
+    with open(directory / DATA_FILE, "rb", buffering=0) as file:
+        yield from _Walk(file.fileno(), [], lost).records(meta, sound)
+
+
 class Overtaken(Exception):
     """Two commits came between the taking of a snapshot and the look at its meta page: take a newer one."""
 
@@ -169,9 +194,10 @@ class _Full(Exception):
 class _Walk:
     """One pass over one snapshot."""
 
-    def __init__(self, descriptor: int, faults: list[str]) -> None:
+    def __init__(self, descriptor: int, faults: list[str], lost: list[Range] | None = None) -> None:
         self._file = descriptor
         self._faults = faults
+        self._lost = lost
         self._size = os.fstat(descriptor).st_size
         self._page_size = 0
         self._used = bytearray()
@@ -179,7 +205,7 @@ class _Walk:
 
     def _fault(self, page: int, what: str) -> None:
         self._faults.append(f"Page {page}: {what}.")
-        if len(self._faults) >= MAX_FAULTS:
+        if len(self._faults) >= MAX_FAULTS and self._lost is None:
             raise _Full
 
     def run(self, transaction: int | None) -> None:
@@ -199,6 +225,41 @@ class _Walk:
             self._free(free, meta)
         except _Full:
             return
+
+    def records(self, meta: Meta, sound: Callable[[bytes, bytes], bool]) -> Iterator[tuple[bytes, bytes]]:
+        """See :func:`salvage`."""
+        assert self._lost is not None
+        self._page_size = meta.page_size
+        pages = min(meta.last + 1, self._size // meta.page_size + 1)
+        self._used = bytearray(pages)
+        self._used[:2] = b"\1\1"
+        with contextlib.suppress(_Full):
+            for key, value in list(self._tree(meta.free, "free pages", integers=True)):
+                for (page,) in _U64.iter_unpack(value[8 : len(value) // 8 * 8]):
+                    if len(key) == 8 and 2 <= page < pages:
+                        self._used[page] = 1
+        self._lost.clear()
+        self._faults.clear()
+        if meta.main.root == _NO_PAGE or not 0 < meta.main.depth <= _MAX_DEPTH:
+            self._lost += [(b"", None)] if meta.main.entries else []
+            return
+        self._counts = [0, 0, 0, 0]
+        last, gap = b"", False
+        for key, value in self._node(meta.main.root, meta.main.depth, None, None, integers=False):
+            if key <= last or not sound(key, value):
+                gap = True
+                continue
+            if gap:
+                self._lost.append((last, key))
+            last, gap = key, False
+            yield key, value
+        if gap:
+            self._lost.append((last, None))
+
+    def _lose(self) -> Iterator[tuple[bytes, bytes]]:
+        """A page cannot be read: a mark in the place of its records, for who salvages."""
+        if self._lost is not None:
+            yield b"", b""
 
     def _choose(self, metas: list[Meta], transaction: int | None) -> Meta:
         if metas[0].page_size != metas[1].page_size:
@@ -259,18 +320,22 @@ class _Walk:
     ) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of every record below `page`; keys lie in [`low`, `high`)."""
         if not self._take(page):
+            yield from self._lose()
             return
         raw = os.pread(self._file, self._page_size, page * self._page_size)
         number, _, flags, lower, upper = _PAGE.unpack_from(raw)
         wanted = _LEAF if depth == 1 else _BRANCH
         if number != page or flags != wanted:
             self._fault(page, "has the wrong number or kind")
+            yield from self._lose()
             return
         if not _HEADER_BYTES < lower <= upper <= self._page_size or lower % 2:
             self._fault(page, "has impossible bounds")
+            yield from self._lose()
             return
         nodes = self._nodes(page, raw, lower, upper, branch=depth > 1)
         if nodes is None:
+            yield from self._lose()
             return
         if depth > 1:
             self._counts[0] += 1
@@ -279,6 +344,7 @@ class _Walk:
                 end = nodes[place + 1][0] if place + 1 < len(nodes) else high
                 if start is not None and end is not None and not self._less(start, end, integers):
                     self._fault(page, "has separators out of order")
+                    yield from self._lose()
                     return
                 yield from self._node(child, depth - 1, start, end, integers=integers)
             return
@@ -288,11 +354,13 @@ class _Walk:
             below = low is not None and self._less(key, low, integers)
             if below or (high is not None and not self._less(key, high, integers)):
                 self._fault(page, "holds a key that its parents do not lead to")
+                yield from self._lose()
                 return
             if size >= 0:
-                yield key, raw[at : at + size] if integers else b""
+                yield key, raw[at : at + size] if integers or self._lost is not None else b""
                 continue
-            yield key, self._overflow(page, _U64.unpack_from(raw, at)[0], -size, wanted=integers)
+            value = self._overflow(page, _U64.unpack_from(raw, at)[0], -size, wanted=integers or self._lost is not None)
+            yield key, value
 
     def _overflow(self, owner: int, page: int, size: int, *, wanted: bool) -> bytes:
         count = (_HEADER_BYTES + size - 1) // self._page_size + 1

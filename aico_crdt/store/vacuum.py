@@ -52,7 +52,7 @@ def vacuum(directory: Path, *, config: Config | None = None, progress: Progress 
     check_header(directory)
     data, copy = directory / DATA_FILE, directory / COPY_DIRECTORY
     try:
-        with _alone(directory):
+        with alone(directory):
             before = data.stat().st_size
             shutil.rmtree(copy, ignore_errors=True)  # of a vacuum that was cut short
             copy.mkdir(mode=0o700)
@@ -69,7 +69,7 @@ def vacuum(directory: Path, *, config: Config | None = None, progress: Progress 
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """Hold what LMDB takes, shared, on the first byte of its lock file for as long as an environment is open: who
     opens the store meanwhile waits, before it looks at the data file."""
     with Environment.kept_closed(directory):

@@ -31,7 +31,7 @@ from aico_crdt.trust import Identity
 
 __all__ = ["Problem", "Progress", "Report", "verify", "verify_directory"]
 
-_KEY_BYTES: Final = {
+KEY_BYTES: Final = {
     b"K": 17, b"F": 43, b"G": 5, b"E": 13, b"I": 15, b"A": 11, b"D": 19, b"S": 9, b"R": 9, b"B": 9, b"C": 13, b"O": 29,
     b"T": 19, b"U": 31, b"X": 43, b"L": 9, b"H": 9, b"P": 37, b"V": 9, b"N": 15, b"Y": 27,
     b"Q": 33,
@@ -124,7 +124,7 @@ def _verify_snapshot(
         keys = LifeKeys(directory / LIVES_FILE, storage_key, create=False)
         try:
             with report.guard("family", "directory"):
-                core = _core(records, identity, kinds, storage_key, checksum, index_secret, keys)
+                core = core_of(records, identity, kinds, storage_key, checksum, index_secret, keys)
                 scope = Scope(core, records, report, refold=refold, progress=progress)
                 _check_lives(scope, directory / LIVES_FILE)
                 _check_meta(scope)
@@ -140,7 +140,7 @@ def _check_records(report: Report, records: Records, checksum: bytes, progress: 
         letter = key[:1]
         where = key[:40].hex()
         report.count("records")
-        if letter != b"M" and _KEY_BYTES.get(letter) != len(key):
+        if letter != b"M" and KEY_BYTES.get(letter) != len(key):
             report.add("record", where, "No record has a key of this form.")
         try:
             layout.open_value(key, stored, checksum)
@@ -150,7 +150,7 @@ def _check_records(report: Report, records: Records, checksum: bytes, progress: 
             progress("records", number, 0)
 
 
-def _core(
+def core_of(
     records: Records,
     identity: Identity,
     kinds: Sequence[Kind],

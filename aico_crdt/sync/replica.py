@@ -76,6 +76,9 @@ class Replica(Protocol):
         """The collection as a signed manifest (`feed.encode_manifest`); None if this device may not attest
         it, or it is beyond the caps of one."""
 
+    def wants_manifest(self, tag: bytes) -> bool:
+        """Whether the manifest is wanted although no feed lacks anything: it is not known what is missing."""
+
     def bodies(self, tag: bytes, keys: Sequence[bytes], max_bytes: int) -> Sequence[Body]:
         """Bodies of the documents named, in the order of `keys`, those not held left out, cut after `max_bytes`; at
         least one if any is held."""

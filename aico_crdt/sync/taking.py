@@ -148,7 +148,7 @@ class Taking:
 
     def _lacking(self, tag: bytes, collection: _Collection) -> tuple[list[Place], bool]:
         """What the peer's heads and the store's own questions say is lacking, less what was asked for lately."""
-        wants, manifest = dict(collection.asks), False
+        wants, manifest = dict(collection.asks), self._exchange.replica.wants_manifest(tag)
         collection.asks = {}
         ours = {(head.device, head.incarnation): head for head in self._exchange.replica.heads(tag)}
         for head in collection.heads:

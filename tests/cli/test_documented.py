@@ -86,7 +86,8 @@ def test_every_field_of_every_document_is_described(
         ["inspect", "collection", "own/memory"], ["inspect", "document", "memory-000001"],
         ["inspect", "feed", "own/memory/laptop"], ["inspect", "entry", entry], ["log"], ["why", "memory-000001"],
         ["diff", *busy], ["merge", *busy], ["bundle", tmp_path / "b"], ["merge", phone.store_path, tmp_path / "b",
-        "--key-a", phone.key], ["import", month], ["verify"], ["compact"], ["vacuum"], ["backup", tmp_path / "backup"],
+        "--key-a", phone.key], ["import", month], ["verify"], ["repair"], ["compact"], ["vacuum"],
+        ["backup", tmp_path / "backup"],
         ["restore", tmp_path / "backup", "--store", tmp_path / "restored"],
     ]  # fmt: skip
     seen = set()

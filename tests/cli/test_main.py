@@ -19,7 +19,7 @@ from tests.cli.support import ROOT, Device, Devices
 
 COMMANDS = [
     "init", "id", "admit", "revoke", "devices", "status", "inspect", "log", "why", "merge", "diff", "bundle", "export",
-    "import", "verify", "compact", "vacuum", "backup", "restore", "serve", "sync", "completion",
+    "import", "verify", "repair", "compact", "vacuum", "backup", "restore", "serve", "sync", "completion",
 ]  # fmt: skip
 ESCAPE = "\x1b["
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aico_crdt.store import prune
+from aico_crdt.store import layout, prune
+from aico_crdt.store.records import DocumentRecord
 from aico_crdt.store.verify import verify
 from crash import sweeps, work
 from crash.ledger import Ledger, observe
@@ -125,3 +127,46 @@ def test_fault_02_kill_at_every_step_of_a_write(shimmed: Zygote, filled: Path, s
     """Rows and the indexes under which they are found move in the commit that writes the entry: no kill can come
     between them, and what is found by index is what is there."""
     assert dying(shimmed, filled, scratch, "writing", moment) > 80
+
+
+def broken(place: Path) -> None:
+    """Damage a row of the store at `place` that can be folded anew."""
+    data = place / work.STORE / "data.mdb"
+    with work.opened(place) as store, store.reading() as (_, records):
+        found = store.locate(records, "memory", "old-0")
+        assert found is not None
+        record = records.get(layout.document(b"D", found[0].number, found[1]))
+        assert record is not None
+        ((_, value),) = records.scan_raw(layout.life(b"R", DocumentRecord.unpack(record).slot))
+    raw = bytearray(data.read_bytes())
+    at = raw.find(value)
+    while at >= 0:  # stale pages may hold it as well
+        raw[at + len(value) - 1] ^= 1
+        at = raw.find(value, at + 1)
+    data.write_bytes(raw)
+
+
+@pytest.mark.parametrize("piece", ["shrink", "mend"])
+@pytest.mark.parametrize("moment", [BEFORE, HALF])
+def test_fault_03_kill_at_every_step_of_vacuum_and_repair(
+    shimmed: Zygote, filled: Path, scratch: Path, piece: str, moment: int
+) -> None:
+    """The old file or the new one; and what was cut short can be done once more."""
+    place = scratch / f"alone-{piece}-{moment}"
+    shutil.copytree(filled, place / "template")
+    with work.opened(place / "template") as store:
+        before = observe(store)
+    if piece == "mend":
+        broken(place / "template")
+    order = {"piece": piece, "moment": moment}
+    for step, left, _, code in sweeps.sweep(shimmed, "die_alone", place / "template", place, order, range(1, MANY)):
+        {"shrink": sweeps.shrink, "mend": sweeps.mend}[piece](left)
+        with work.opened(left) as store:
+            assert observe(store) == before, f"step {step}"
+            assert verify(store, refold=True).problems == [], f"step {step}"
+        names = {path.name for path in (left / work.STORE).iterdir()}
+        assert names <= {"STORE", "data.mdb", "lives", "lock.mdb", "wake", "data.damaged"}, f"step {step}"
+        if code == 0:
+            assert step > 10
+            return
+    raise AssertionError("it never ended")

@@ -192,7 +192,8 @@ def send(giver: DocumentStore, taker: DocumentStore, *, bodies: bool = True, max
         have = {(h.device, h.incarnation): h.seq for h in target.heads(tag)}
         gone = [h for h in source.heads(tag) if h.floor > h.seq]  # and of another branch, as a session asks for it
         parted = any(target.hash_at(tag, Place(h.device, h.incarnation, h.seq)) not in (None, h.hash) for h in gone)
-        if parted or any(h.floor > have.get((h.device, h.incarnation), 0) + 1 <= h.seq for h in source.heads(tag)):
+        lacks = any(h.floor > have.get((h.device, h.incarnation), 0) + 1 <= h.seq for h in source.heads(tag))
+        if parted or lacks or target.wants_manifest(tag):
             raw = source.manifest(tag)
             assert raw is not None, "the giver may not sign manifests"
             target.ingest_manifest(tag, raw, giver.device)

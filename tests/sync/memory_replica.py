@@ -219,6 +219,9 @@ class MemoryReplica:
                 found.append(Body(key, 0, sealed))
         return found
 
+    def wants_manifest(self, name: bytes) -> bool:
+        return False
+
     def stubs(self, name: bytes, limit: int) -> list[bytes]:
         collection = self.content[name]
         stubs = [key for key, body in collection.bodies.items() if body is None]
