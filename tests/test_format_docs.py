@@ -82,7 +82,7 @@ def test_every_record_of_fixed_width_is_documented() -> None:
 
 def test_every_prefix_of_a_key_is_documented_with_the_length_of_its_keys() -> None:
     lengths = {row[0]: int(row[2]) for row in KEYS if row[2]}
-    assert lengths == {letter.decode(): length for letter, length in verify._KEY_BYTES.items()}
+    assert lengths == {letter.decode(): length for letter, length in verify.KEY_BYTES.items()}
     assert {row[0] for row in KEYS} == {*lengths, "M"}
     used = found_in_sources(r"""(?:scan|scan_raw|document|life)\(b"([A-Z])\"""")
     made = set(re.findall(r'return b"([A-Z])"', SOURCES["store/layout.py"]))

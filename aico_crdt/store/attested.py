@@ -139,7 +139,7 @@ def take_manifest(workspace: Workspace, collection: Collection, manifest: Manife
         opened = workspace.open_key(collection, tombstone.key)
         life = min(tombstone.life, _known_life(opened) + MAX_LIVES_AHEAD)
         forget.end_life(workspace, opened, life, manifest.hlc, None, workspace.now_ms + undo_ms, (0, 0))
-    wanted = workspace.records.delete(layout.again(collection.number))
+    wanted = workspace.records.delete(layout.meta(f"again {collection.number}"))
     for document in manifest.documents if advanced or wanted else ():
         opened = workspace.open_key(collection, document.key)
         if advanced or not opened.alive or opened.stub:

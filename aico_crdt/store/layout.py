@@ -91,11 +91,6 @@ def meta(name: str) -> bytes:
     return b"M" + name.encode()
 
 
-def again(number: int) -> bytes:
-    """There while the next manifest of a collection is wanted whatever the heads say: see :mod:`repair`."""
-    return b"M" + f"again {number:04x}".encode()
-
-
 def collection(tag: bytes) -> bytes:
     return b"K" + tag
 

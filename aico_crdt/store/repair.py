@@ -166,7 +166,7 @@ def _mend(
                 _name(records, feeds, offered, random)
                 feeds.mend(anew=offered is not None)
                 core = core_of(records, identity, kinds, storage_key, checksum, index_secret, keys)
-                workspace = Workspace(core, records, at_ms, counters, None)
+                workspace = Workspace(core, records, at_ms, config.drift_ms, counters, None)
                 repair_documents.Documents(workspace, lost, done, feeds).mend()
                 records.put(layout.meta("restored"), b"\1")  # the next opening takes a new incarnation
                 records.delete(layout.meta("fresh"))

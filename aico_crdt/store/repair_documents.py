@@ -474,7 +474,7 @@ class Documents:
             prefix = layout.COLLECTION.pack(number)
             unknown = any(self._lost.any(letter + prefix) for letter in (b"T", b"D", b"F"))
             if unknown or number in self._feeds.again or number in self._feeds.behind:
-                self._records.put(layout.again(number), b"")
+                self._records.put(layout.meta(f"again {number}"), b"")
 
 
 def _life(slot: int) -> DocumentRecord:

@@ -287,7 +287,7 @@ class StoreReplica:
         if collection is None:
             return False
         with self._store.reading() as (_, records):
-            return records.get(layout.again(collection.number)) is not None
+            return records.get(layout.meta(f"again {collection.number}")) is not None
 
     def bodies(self, tag: bytes, keys: Sequence[bytes], max_bytes: int) -> list[Body]:
         """Sealed bodies of those of `keys` that are whole here."""
@@ -311,7 +311,8 @@ class StoreReplica:
 
     def wants_bodies(self, tag: bytes) -> int:
         """How many bodies this device would take now; 0 keeps stubs."""
-        return len(self.stubs(tag, 1000))
+        # A manifest that is wanted says first which body a stub is of.
+        return 0 if self.wants_manifest(tag) else len(self.stubs(tag, 1000))
 
     def erased(self, tag: bytes) -> list[Place]:
         """Per feed, the seq through which every forget is erased on this disk."""
