@@ -218,8 +218,8 @@ class Documents:
                 record.base = layout.BASE_IS_STATE
             record.creator = items[0].device if items and record.base == layout.NO_BASE else self._creator(record)
             document = self._state(name, record)
-            if self._lost.has(layout.document(b"T", *name)):
-                record.state = layout.STUB  # it may have been forgotten: a manifest tells
+            if self._lost.has(layout.document(b"T", *name)) or self._lost.any(layout.life(b"C", slot)):
+                record.state = layout.STUB  # it may have been forgotten, or gone on: a manifest tells
             elif document is not None:  # else a stub: without its hash nobody knows whether its items are all here
                 kind = self._core.kinds[self._collections[name[0]].kind]
                 record.state_hash = document.content_hash(kind.version)
@@ -344,8 +344,8 @@ class Documents:
         collection = self._collections[name[0]]
         kind = self._core.kinds[collection.kind]
         try:
-            document, _, _ = refold.refold(self._core, self._records, collection, name[1], record)
-            right = document.content_hash(kind.version) == record.state_hash
+            document, _, missing = refold.refold(self._core, self._records, collection, name[1], record)
+            right = not missing and document.content_hash(kind.version) == record.state_hash
         except AicoError:
             return None
         return document if right else None
