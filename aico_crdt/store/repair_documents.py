@@ -237,7 +237,7 @@ class Documents:
         for number, collection in self._collections.items() if row is not None else ():
             assert row is not None
             key = self._core.directory.spaces[collection.space].document_key(collection.kind, row.id)
-            entries = rows.index_keys(self._core, collection, key, row.fields)
+            entries = rows.index_keys(self._core, collection, key, row.fields, row.born)
             if (number, key) not in self._found and any(self._records.get(entry) is not None for entry in entries):
                 names.append((number, key))
         return names[0] if len(names) == 1 else None
@@ -390,8 +390,10 @@ class Documents:
             return False
         space = self._core.directory.spaces[collection.space]
         folded = rows.fold(self._core.kinds[collection.kind], row.id, document)
-        packed = rows.pack_row(row.id, Folded(row.fields, row.conflicts))
-        return space.document_key(collection.kind, row.id) == key and packed == rows.pack_row(row.id, folded)
+        packed = rows.pack_row(row.id, Folded(row.fields, row.conflicts), row.born)
+        return space.document_key(collection.kind, row.id) == key and packed == rows.pack_row(
+            row.id, folded, rows.born(document.slots())
+        )
 
     def _id_of(self, name: Name, record: DocumentRecord) -> str | None:
         """The public id of a document, which its items say, or its row."""
@@ -440,7 +442,7 @@ class Documents:
                 records.put(layout.wanted(number, record.stamp, key), record.state_hash)
             row = rows.read(self._core, records, collection, key)
             if row is not None and not row.stub:
-                for index in rows.index_keys(self._core, collection, key, row.fields):
+                for index in rows.index_keys(self._core, collection, key, row.fields, row.born):
                     records.put(index, b"")
 
     def _beside(self) -> None:
