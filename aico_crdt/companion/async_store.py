@@ -77,9 +77,27 @@ class _Writer:
 
     def _commit(self, group: list[_Job]) -> list[Any]:
         try:
-            return self._store.group([job for job, _ in group])
+            return self._store.group([_contained(job) for job, _ in group])
         except BaseException as error:  # noqa: BLE001  # every waiting writer must hear of it
             return [error] * len(group)
+
+
+class _Broke(Exception):
+    """What a writer raised, its cause, would end all of its group, were it let out."""
+
+
+def _contained(job: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+    """`job`, of which whatever it raises is its own affair: a panic in Rust is no Exception."""
+
+    def contained(transaction: Transaction) -> T:
+        try:
+            return job(transaction)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise _Broke from error
+
+    return contained
 
 
 def _deliver(group: list[_Job], results: list[Any]) -> None:
@@ -94,6 +112,11 @@ def _resolve(group: list[_Job], results: list[Any]) -> None:
     for (_, future), result in zip(group, results, strict=True):
         if future.done():
             continue  # cancelled while its commit was under way: it is done all the same
+        if isinstance(result, _Broke):
+            result = result.__cause__
+        if isinstance(result, StopIteration):  # no future takes it
+            stopped, result = result, RuntimeError("A writer raised StopIteration.")
+            result.__cause__ = stopped
         if isinstance(result, BaseException):
             future.set_exception(result)
         else:

@@ -39,6 +39,10 @@ class Loaded(NamedTuple):
     indexed: set[bytes]
     stored: Stored
 
+    def writes(self, writer: str, record: DocumentRecord) -> bool:
+        """Whether it is the document `record` tells of, to be changed in the name of `writer`."""
+        return (self.slot, self.hash, self.document.writer) == (record.slot, record.state_hash, writer)
+
 
 @dataclass(slots=True)
 class OpenDocument:

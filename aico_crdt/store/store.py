@@ -320,8 +320,8 @@ class DocumentStore(Reader):
             raise Closed("The store is closed.")
         if not self._writable:
             raise ReadOnly("The store was opened to look only.", "Open it with writable=True.")
-        before = (self._core.directory, self._core.incarnation)
         with self._core_lock:
+            before = (self._core.directory, self._core.incarnation)
             try:
                 with self._environment.write(reserve=reserve) as transaction:
                     records = Records(transaction, self._core.checksum)
@@ -373,26 +373,38 @@ class DocumentStore(Reader):
         """Carry out several independent writers with one commit: one sync, one entry per collection.
 
         Returns:
-            what each returned, or the exception it raised; whoever raised changed nothing.
+            what each returned, or the exception it raised; whoever raised changed nothing. Where a large group takes
+            several commits and one fails, its writers and those after them are given its error.
         """
         results: list[Any] = []
-        while len(results) < len(writers):
-            with self._write() as workspace:
-                transaction = Transaction(workspace, self.config)
-                for writer in writers[len(results) :]:
-                    try:
-                        result = writer(transaction)
-                        transaction.checkpoint()
-                    except Exception as error:  # noqa: BLE001  # handed to its own writer, not swallowed
-                        transaction.rollback()
-                        result = error
-                    results.append(result)
-                    if transaction.settled_bytes >= GROUP_BYTES:
-                        break
-                transaction.finish()
-                change = workspace.counters.change
-            if transaction.places:
-                self.announce(Commit(change, own=transaction.places))
+        while (done := len(results)) < len(writers):
+            try:
+                results += self._group(writers[done:])
+            except Exception as error:
+                if not done:
+                    raise
+                results += [error] * (len(writers) - done)
+        return results
+
+    def _group(self, writers: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
+        """One commit of :meth:`group`: the results of as many `writers` as fit it."""
+        results: list[Any] = []
+        with self._write() as workspace:
+            transaction = Transaction(workspace, self.config)
+            for writer in writers:
+                try:
+                    result = writer(transaction)
+                    transaction.checkpoint()
+                except Exception as error:  # noqa: BLE001  # handed to its own writer, not swallowed
+                    transaction.rollback()
+                    result = error
+                results.append(result)
+                if transaction.settled_bytes >= GROUP_BYTES:
+                    break
+            transaction.finish()
+            change = workspace.counters.change
+        if transaction.places:
+            self.announce(Commit(change, own=transaction.places))
         return results
 
     def announce(self, commit: Commit) -> None:

@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 import lmdb
 
 from aico_crdt.config import Config
-from aico_crdt.errors import DiskFull, StoreInUse
+from aico_crdt.errors import Damaged, DiskFull, StoreInUse
+from aico_crdt.store import pages
 from aico_crdt.store.environment import Environment, read_label, sync_directory, translate, translate_os
 from aico_crdt.store.pages import DATA_FILE, check_header
 
@@ -45,7 +46,8 @@ def vacuum(directory: Path, *, config: Config | None = None, progress: Progress 
 
     Raises:
         StoreInUse: this or another process has it open. DiskFull: no room for the copy. Nothing was changed.
-        NoStore, Damaged, ReadOnly: see each.
+        Damaged: pages of it are. Nothing was changed.
+        NoStore, ReadOnly: see each.
     """
     directory = directory.absolute()
     read_label(directory)
@@ -53,6 +55,8 @@ def vacuum(directory: Path, *, config: Config | None = None, progress: Progress 
     data, copy = directory / DATA_FILE, directory / COPY_DIRECTORY
     try:
         with alone(directory):
+            if pages.check(directory):  # what cannot be reached any more would be gone for good
+                raise Damaged("Pages of the data file are damaged; it was not written anew.")
             before = data.stat().st_size
             shutil.rmtree(copy, ignore_errors=True)  # of a vacuum that was cut short
             copy.mkdir(mode=0o700)

@@ -261,7 +261,7 @@ class Workspace:
         self.core.lives.reserve(slot)
         opened.record = DocumentRecord(opened.dead + 1, slot, layout.WHOLE, layout.NO_BASE, creator, bytes(32), 0)
         opened.saved, opened.document, opened.born, opened.forgotten = None, None, True, False
-        opened.birth = opened.unsent = None
+        opened.birth = opened.unsent = opened.indexed = opened.loaded = None
         opened.updates.clear()
         opened.operations.clear()
 
@@ -285,8 +285,8 @@ class Workspace:
                 updates = []
             elif opened.saved is None and not opened.born:
                 loaded = self._texts.pop((opened.collection.number, opened.key), None)
-                same = loaded is not None and (loaded.slot, loaded.hash) == (record.slot, record.state_hash)
-                if loaded is not None and same and not updates:
+                # What an earlier incarnation of this device loaded would be written in its name.
+                if loaded is not None and not updates and loaded.writes(core.writer, record):
                     opened.document, opened.indexed, opened.loaded = loaded.document, loaded.indexed, loaded
                     return opened.document
                 parts = states.find_parts(core, self.records, record)
