@@ -117,9 +117,9 @@ def _packed(row: Row) -> bytes:
 
 def _orphans(scope: Scope, slots: set[int]) -> None:
     """Nothing is left of lives that are not here."""
-    for letter in (b"S", b"R", b"B"):
+    for letter in (b"S", b"R", b"B", b"C"):
         for key, _ in scope.records.scan_raw(letter):
-            if int.from_bytes(key[1:], "big") not in slots:
+            if int.from_bytes(key[1:9], "big") not in slots:
                 scope.report.add("document", key[1:].hex(), "Something is left of a document that is not here.")
 
 

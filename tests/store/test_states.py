@@ -131,3 +131,12 @@ def test_a_long_text_is_in_the_row_though_it_is_not_kept_there(long: Any) -> Non
         assert len(records.get(layout.life(b"R", record_of(long, records).slot)) or b"") < 1000
     assert WORDS in [value for value in row.fields.values() if isinstance(value, str)]
     assert next(iter(long.rows("memory"))).fields == row.fields
+
+
+def test_what_is_left_beside_a_state_that_is_gone_is_told(long: Any) -> None:
+    type_(long, 5, "later")
+    with long.writing() as workspace:
+        records = workspace.records
+        (place,) = [key for key, _ in records.scan_raw(b"C")]
+        records.put(layout.later(record_of(long, records).slot + 1, 0), records.get(place))
+    assert [problem.kind for problem in verify(long).problems] == ["document"]
