@@ -108,6 +108,8 @@ def _merge_stores(app: App, a: Path, b: Path, key_a: Path | None, key_b: Path | 
             config=first.config,
             progress=lambda one, other: told(one.applied + other.applied, max(total, one.applied + other.applied)),
         )
+        for store in (first, second):
+            store.erase_due()  # what the other forgot for good
         hashes = {store: _shared_hash(store, other) for store, other in ((first, second), (second, first))}
         rows = reading.conflicts(first)
         equal = found.equal and hashes[first] == hashes[second]
@@ -231,6 +233,7 @@ def _merge_bundle(app: App, a: Path, file: Path, key: Path | None, in_json: bool
         store = _opened(stack, "a", a, app.open(a, key))
         side, told = stack.enter_context(counting(store)), stack.enter_context(output.progress("Merging"))
         taken = bundle.take_bundle(store, file, progress=told)
+        store.erase_due()  # what was forgotten for good elsewhere
         rows = reading.conflicts(store)
         content = store.content_hash()
         contents = taken.contents

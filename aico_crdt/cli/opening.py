@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from aico_crdt import config, logs
-from aico_crdt.errors import InvalidValue, NotFound
+from aico_crdt.errors import InvalidValue, NoStore, NotFound
 from aico_crdt.home import ENV_HOME, Home
 
 if TYPE_CHECKING:
@@ -64,7 +64,16 @@ class App:
         from aico_crdt.store.environment import read_label
 
         directory = self.store_path if path is None else path.absolute()
-        label = read_label(directory)
+        try:
+            label = read_label(directory)
+        except NoStore as error:
+            if path is None and self.prepared() is not None:
+                raise NoStore(
+                    error.what,
+                    "This device has a key and waits to be admitted: run `aico-crdt init --join FILE` with the file "
+                    "that `aico-crdt admit` wrote on another device.",
+                ) from None
+            raise
         identity = self.identity(directory, label.device, self.key if path is None else key)
         lease = self.home.lease_of(label.store)
         if directory in lease.parents:

@@ -166,7 +166,10 @@ def restore(
     if target.is_dir() and not any(target.iterdir()):
         target.rmdir()
     if target.exists():
-        raise StoreExists(f"There already is something at {target}.")
+        raise StoreExists(
+            f"There already is something at {target}.",
+            "Move it aside first, damaged or not; or restore to another path with --store.",
+        )
     making = target.with_name(target.name + ".restoring")
     if making.exists():
         shutil.rmtree(making)  # left behind by a restore that was killed

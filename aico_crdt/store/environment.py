@@ -183,6 +183,8 @@ def translate_os(error: OSError, path: Path) -> AicoError:
         return ReadOnly(f"{path} cannot be written.", "Check the owner and mode of its directory.")
     if error.errno == errno.ENOTDIR:
         return InvalidValue(f"{path} is not a directory.", "Choose another path with --store.")
+    if error.errno == errno.ENOENT:
+        return InvalidValue(f"{path} cannot be made: its directory is not there.", "Choose another path.")
     return DiskFailure(f"{path}: {os.strerror(error.errno or errno.EIO)}.")
 
 
