@@ -42,7 +42,8 @@ class Held:
 
     Attributes:
         received: every entry that came, was written, or is covered by a manifest, by hash.
-        content: those that came or were written, with all they say.
+        content: those that came or were written, with all they say, and were applied.
+        offered: those that came and were not applied yet.
         applied: those that are in force here.
         bounds: below which stamp the device may not write any more, having applied an entry: the entry's, or what the
             local clock was ready to follow.
@@ -51,12 +52,16 @@ class Held:
 
     received: set[str] = field(default_factory=set)
     content: set[str] = field(default_factory=set)
+    offered: set[str] = field(default_factory=set)
     applied: set[str] = field(default_factory=set)
     bounds: dict[str, int] = field(default_factory=dict)
     own: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
 
     def copy(self) -> Held:
-        return Held(set(self.received), set(self.content), set(self.applied), dict(self.bounds), dict(self.own))
+        return Held(
+            set(self.received), set(self.content), set(self.offered), set(self.applied), dict(self.bounds),
+            dict(self.own),
+        )  # fmt: skip
 
 
 class Surroundings(Protocol):
@@ -262,7 +267,7 @@ class Device:
                 continue
             if told is not None:
                 self.held.received.add(told.hash)
-                self.held.content.add(told.hash)
+                self.held.offered |= {told.hash} - self.held.applied
         self.advance()
 
     def advance(self) -> None:
@@ -285,6 +290,8 @@ class Device:
                 if not self._void(oracle.told[link]):
                     raise Finding("applied without what it stands on", f"{self}, seq {entry.seq}")
             held.bounds[entry.hash] = min(entry.hlc, ceiling)
+        held.content |= held.offered & now
+        held.offered -= now
         held.applied = now
 
     def _void(self, entry: Entry) -> bool:

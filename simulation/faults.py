@@ -26,6 +26,8 @@ def act(world: World, chance: random.Random) -> str:
     (action,) = chance.choices(_ACTIONS, _WEIGHTS)
     if action.__name__ in world.without:
         return f"no {action.__name__}: left out"
+    if not world.mixed and action in (_APART if world.disks_go_back else _DISKS):
+        return f"no {action.__name__}: not in this family"
     return action(world, chance)
 
 
@@ -186,7 +188,7 @@ def prune(world: World, chance: random.Random) -> str:
 
 def clock_ahead(world: World, chance: random.Random) -> str:
     device = chance.choice(world.devices)
-    ms = chance.choice((10_000, 240_000, 3_600_000, 40 * 86_400_000))
+    ms = chance.choice((10_000, 240_000, 3_600_000, 86_400_000))
     device.offset_ms += ms
     world.counts["clock ahead"] += 1
     return f"the clock of {device} goes {ms} ms ahead"
@@ -225,13 +227,14 @@ def admit(world: World, chance: random.Random) -> str:
     if len(world.devices) > 5:
         return "the family is large enough"
     admitter = _one(world, chance)
-    if admitter is None or admitter.trust != "full" or admitter.fuse is not None:
+    if admitter is None or admitter.trust != "full" or admitter.fuse is not None or admitter.revoked:
         return "nobody admits"
     if admitter.store.directory.family.trust_of(admitter.identity.device) != "full":
         return "nobody admits"
     device = world.admit(admitter, chance.choice(("full", "full", "limited")), started=True)
     for other in world.devices[:-1]:
         world.connect(device, other)
+    world.admitters.add(admitter)
     world.counts["device admitted"] += 1
     return f"{admitter} admits {device}"
 
@@ -241,7 +244,9 @@ def revoke(world: World, chance: random.Random) -> str:
     if any(device.revoked for device in world.devices):
         return "one revocation is enough"
     full = [device for device in world.devices if device.trust == "full"]
-    victims = [device for device in world.devices[1:] if len(full) > 2 or device.trust != "full"]
+    victims = [d for d in world.devices[1:] if (len(full) > 2 or d.trust != "full") and d not in world.admitters]
+    if not victims:
+        return "nobody can be spared"
     victim = chance.choice(victims)
     revokers = [d for d in full if d.up and d is not victim and d.fuse is None and d.knows(victim) and d.knows(d)]
     if not revokers:
@@ -321,6 +326,10 @@ _TABLE: Final[tuple[tuple[Callable[[World, random.Random], str], float], ...]] =
     (smuggle, 1.5),
     (hostile, 0.8),
 )
+_DISKS: Final = (set_back, restore)
+_APART: Final = (ten_years, silence, revoke, smuggle)
+"""What does not come together with disks that go back, unless the world is `mixed`: see "known to be open" in
+docs/simulation.md."""
 _ACTIONS: Final = [action for action, _ in _TABLE]
 _WEIGHTS: Final = [weight for _, weight in _TABLE]
 

@@ -47,17 +47,19 @@ def run(
     devices: int = DEVICES,
     only: Sequence[int] | None = None,
     without: Collection[str] = (),
+    mixed: bool = False,
 ) -> Result:
     """Live through one seed, heal, and judge.
 
     Args:
         only: the steps to take, of ``range(steps)``; all by default.
         without: faults that do not happen, by the names in :mod:`simulation.faults`.
+        mixed: let come together what is known not to be survived together.
     """
     fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
     with (
         tempfile.TemporaryDirectory(dir=fast, prefix="aico-sim-") as root,
-        World(seed, Path(root), devices=devices, without=without) as world,
+        World(seed, Path(root), devices=devices, without=without, mixed=mixed) as world,
     ):
         result = Result(seed, steps, counts=world.counts, trace=world.trace)
         try:

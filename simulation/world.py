@@ -47,10 +47,13 @@ class Link:
 class World:
     """The devices of one seed. Use as a context manager: it closes all stores."""
 
-    def __init__(self, seed: int, root: Path, *, devices: int = 5, without: Collection[str] = ()) -> None:
+    def __init__(
+        self, seed: int, root: Path, *, devices: int = 5, without: Collection[str] = (), mixed: bool = False
+    ) -> None:
         self.seed = seed
         self.root = root
         self.without = frozenset(without)
+        self.mixed = mixed
         self.counts: Counter[str] = Counter()
         self.oracle = Oracle()
         self.ledger = Ledger()
@@ -62,11 +65,13 @@ class World:
         self.links: dict[tuple[int, int], Link] = {}
         self.trace: list[str] = []
         self.hostile: set[str] = set()
+        self.admitters: set[Device] = set()
         self._hang_ups: list[tuple[int, int]] = []
         self._open: dict[int, Link] = {}
         self._dialled = 0
         self._scratch = 0
         chance = random.Random(f"plan {seed}")
+        self.disks_go_back = chance.random() < 0.5
         self._found(chance, devices)
 
     def __enter__(self) -> World:

@@ -8,7 +8,7 @@ this way is attested by the device that signed the manifest, where entries are s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgpack
@@ -107,6 +107,30 @@ def check_manifest(core: Core, collection: Collection, raw: bytes) -> Manifest:
     if any(not 0 < row.life <= MAX_LIFE for table in (manifest.documents, manifest.tombstones) for row in table):
         raise Malformed("A manifest names a life that no document has.")
     return manifest
+
+
+def covers(records: Records, collection: Collection, held: Mapping[tuple[bytes, bytes], int]) -> bool:
+    """Whether who holds so much of each feed has all that is not here any more as entries, or never was."""
+    for key, value in records.scan(layout.feed_prefix(collection.number)):
+        if held.get((key[3:35], key[35:43]), 0) < FeedRecord.unpack(value).floor - 1:
+            return False
+    return True
+
+
+def check_room(workspace: Workspace, collection: Collection, manifest: Manifest) -> None:
+    """As long as bodies are wanted, only a manifest counts that covers the last one: of a document that two attest
+    each on its own, neither hash is right. Unless who attested is gone: then nobody can be waited for.
+
+    Raises:
+        NotYet: this one does not.
+    """
+    records = workspace.records
+    held = {(head.device, head.incarnation): head.seq for head in manifest.heads}
+    if not wanted(records, collection, 1) or covers(records, collection, held):
+        return
+    family = workspace.core.directory.family
+    if family.trust_of(_attester(records, collection)) == "full":
+        raise NotYet("body", "A manifest does not cover the one whose bodies are still wanted.")
 
 
 def overtaken(workspace: Workspace, collection: Collection, manifest: Manifest) -> list[tuple[bytes, bool]]:

@@ -420,6 +420,7 @@ class StoreReplica:
 
         def take(workspace: Workspace, intake: Intake) -> bool:
             manifest = attested.check_manifest(workspace.core, collection, raw)
+            attested.check_room(workspace, collection, manifest)
             if overtaken := attested.overtaken(workspace, collection, manifest):
                 self._leave_branch(workspace, collection, overtaken, intake)
             attested.take_manifest(workspace, collection, manifest, self._store.config.undo_window_s * 1000)
@@ -485,10 +486,7 @@ class StoreReplica:
         is another than was attested, is a newer one."""
         held = {(device, incarnation): seq for device, incarnation, seq in heads}
         with self._store.reading() as (_, records):
-            for key, value in records.scan(layout.feed_prefix(collection.number)):
-                if held.get((key[3:35], key[35:43]), 0) < FeedRecord.unpack(value).floor - 1:
-                    return False
-        return True
+            return attested.covers(records, collection, held)
 
     def acknowledged(
         self,
