@@ -15,7 +15,7 @@ import msgpack
 
 from aico_crdt import aead, ids
 from aico_crdt.crdt import Document, foreign, walk
-from aico_crdt.errors import Forbidden, InvalidValue, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
+from aico_crdt.errors import Damaged, Forbidden, InvalidValue, Malformed, NotAllowed, NotYet, PeerError, WrongFamily
 from aico_crdt.feed.entry import verify_head
 from aico_crdt.feed.exchange import BODY_MAX_BYTES
 from aico_crdt.feed.header import MAX_LIFE, Head
@@ -236,8 +236,13 @@ def read_bodies(
         if stored is None:
             continue
         record = DocumentRecord.unpack(stored)
-        state = states.find(core, records, record) if record.state != layout.HIDDEN else None
         row = rows.read(core, records, collection, key)
+        try:
+            state = None if row is None else states.find(core, records, record)
+        except Damaged:
+            if not records.ended_since(collection.number, key, record.slot):
+                raise
+            continue
         if state is None or row is None:
             continue  # only its hash is known, or it was forgotten a moment ago
         plain = msgpack.packb([row.id, state, record.whole])

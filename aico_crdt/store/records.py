@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,12 +35,21 @@ class Records:
         self.newest = newest
         self._secret = secret
 
+    @contextmanager
+    def fresh(self) -> Iterator[Records | None]:
+        """The newest snapshot, where this is one."""
+        if self.newest is None:
+            yield None
+            return
+        with self.newest() as transaction:
+            yield Records(transaction, self._secret)
+
     def ended_since(self, number: int, key: bytes, slot: int) -> bool:
         """Whether the life at `slot` of a document has ended, and its key may be destroyed, since this snapshot."""
-        if self.newest is None:
-            return False
-        with self.newest() as transaction:
-            stored = Records(transaction, self._secret).get(layout.document(b"D", number, key))
+        with self.fresh() as records:
+            if records is None:
+                return False
+            stored = records.get(layout.document(b"D", number, key))
         record = None if stored is None else DocumentRecord.unpack(stored)
         return record is None or record.slot != slot or record.state == layout.HIDDEN
 

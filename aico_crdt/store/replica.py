@@ -29,7 +29,7 @@ _ARRIVAL_BITS: Final = 64
 """A cursor is an arrival number, and above it how much of the lost branches before the next entry was sent."""
 T = TypeVar("T")
 SNAPSHOTS: Final = 3
-"""Snapshots tried before what does not open counts as damaged: lives end while one is read, but not in each."""
+"""Snapshots tried before what does not open counts as damaged: entries go while one is read, but not in each."""
 
 
 def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) -> Entry:
@@ -56,11 +56,19 @@ def read_wire_entry(core: Core, records: Records, feed_number: int, seq: int) ->
 
 
 def _opened(core: Core, records: Records, key: bytes, kept: bytes) -> bytes | Erased:
-    """A stored item. One whose key was destroyed, by an erasure that is not settled yet, is told as erased already."""
+    """A stored item. One whose key was destroyed, by an erasure that is not settled yet, or was not when this snapshot
+    was taken, is told as erased already."""
     try:
         return open_stored_item(core, key, kept)
     except Damaged:
         life = forget.owed_life(records, int.from_bytes(kept[:8], "big"))
+        with records.fresh() as newest:
+            if life is None and newest is not None:
+                now = newest.get(key)
+                if now is not None and now[:8] == layout.GRAVE:
+                    life = now[8:24], int.from_bytes(now[24:], "big")
+                else:
+                    life = forget.owed_life(newest, int.from_bytes(kept[:8], "big"))
         if life is None:
             raise
         return Erased(*life)
@@ -172,8 +180,8 @@ class StoreReplica:
 
     @staticmethod
     def _retried(read: Callable[[], T]) -> T:
-        """What `read` returns; read once more, of a newer snapshot, when something did not open: a life may have
-        ended, and its key been destroyed, since the first was taken."""
+        """What `read` returns; read once more, of a newer snapshot, when something did not open: an entry may have been
+        pruned, and what it held been erased, since the first was taken."""
         for _ in range(SNAPSHOTS - 1):
             try:
                 return read()
@@ -294,12 +302,8 @@ class StoreReplica:
         collection = self._known(tag)
         if collection is None:
             return []
-
-        def read() -> list[Body]:
-            with self._store.reading() as (core, records):
-                return [Body(*body) for body in attested.read_bodies(core, records, collection, keys, max_bytes)]
-
-        return self._retried(read)
+        with self._store.reading() as (core, records):
+            return [Body(*body) for body in attested.read_bodies(core, records, collection, keys, max_bytes)]
 
     def stubs(self, tag: bytes, limit: int) -> list[bytes]:
         """Keys of documents whose body is wanted, newest first."""

@@ -83,10 +83,9 @@ class Scope:
 
     def erased_since(self, key: bytes, value: bytes) -> bool:
         """Whether a record that does not open was erased, or is about to be, by somebody since this snapshot."""
-        if self.records.newest is None:
-            return False
-        with self.records.newest() as transaction:
-            fresh = Records(transaction, self.core.checksum)
+        with self.records.fresh() as fresh:
+            if fresh is None:
+                return False
             return fresh.get(key) != value or forget.owed_life(fresh, int.from_bytes(value[:8], "big")) is not None
 
     def step(self, what: str, done: int, total: int = 0) -> None:
