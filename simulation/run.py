@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,11 @@ def run(
             judge(world)
         except Finding as finding:
             result.check, result.detail = finding.check, finding.detail
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # told with its seed; a Rust panic is no Exception
+            result.check = "an unexpected error"
+            result.detail = "".join(traceback.format_exception(error)[-3:])
         return result
 
 
