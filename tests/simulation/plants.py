@@ -20,6 +20,7 @@ from aico_crdt.store.transaction import Transaction
 from aico_crdt.store.workspace import Workspace
 from aico_crdt.trust import Family
 
+
 class _Undone(Exception):
     """Takes a transaction back."""
 
