@@ -158,6 +158,7 @@ def _choose(
         numbers[key[3:35], key[35:43]] = feed.number
     through = {number: feed.floor - 1 for number, feed in feeds.items()}
     excess = _excess(store, core, records, collection, feeds)
+    unfolded = _of_stubs(records, collection)
     chosen: list[_Chosen] = []
     prefix = b"A" + layout.COLLECTION.pack(collection.number)
     for key, place in records.scan(prefix, layout.arrival(collection.number, after + 1)):
@@ -171,6 +172,8 @@ def _choose(
             continue
         if next(records.scan_raw(b"N" + layout.AT.pack(number, seq)), None) is not None:
             continue  # an item of it is still to come
+        if (number, seq) in unfolded:
+            continue
         size = len(stored) + sum(item.size for item in header.items)
         if excess <= 0 and not readers.have(number, header):
             continue
@@ -180,6 +183,16 @@ def _choose(
         if len(chosen) == SELECT_ENTRIES:
             return chosen, at
     return chosen, 0
+
+
+def _of_stubs(records: Records, collection: Collection) -> set[tuple[int, int]]:
+    """(feed number, seq) of entries that changed what is a stub here: there is nothing to fold them into."""
+    found = set()
+    for key, _ in records.scan(b"Y" + layout.COLLECTION.pack(collection.number)):
+        for _, value in records.scan(layout.document(b"O", collection.number, key[11:])):
+            number, seq, _ = unpack(layout.ITEM_AT, value, "operation")
+            found.add((number, seq))
+    return found
 
 
 def _closed(

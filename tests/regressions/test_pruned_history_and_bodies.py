@@ -101,3 +101,20 @@ def test_a_stub_that_two_manifests_named_is_asked_for_once(family: Any, clock: A
     assert where is not None
     assert StoreReplica(c).stubs(where.tag, 10) == []
     assert verify(c).clean
+
+
+def test_what_changed_a_stub_is_not_pruned_before_its_body_comes(family: Any) -> None:
+    a, b = family(2)
+    a.create("memory", {"content": "one"}, id="m")
+    exchange(a, b)
+    assert prune(a).entries
+    c = family.join(a, 2)
+    send(a, c, bodies=False)
+    where = a.directory.find("own", "memory")
+    assert where is not None
+    attested = StoreReplica(a).bodies(where.tag, StoreReplica(c).stubs(where.tag, 10), 1 << 20)
+    a.edit("memory", "m", {"content": "two"})
+    exchange(a, b, c, bodies=False)
+    assert not prune(c).entries
+    assert StoreReplica(c).ingest_bodies(where.tag, attested, b"").applied
+    assert view(c) == view(a)
